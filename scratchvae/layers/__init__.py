@@ -1,0 +1,1 @@
+"""Dense layers, activations and stacks of them, each a forward and backward pair."""
