@@ -1,0 +1,1 @@
+"""Densities: log-density, score, entropy, KL and sampling, each with its derivatives."""
