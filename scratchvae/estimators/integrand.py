@@ -1,0 +1,65 @@
+"""What an estimator integrates: a function f(z) that may be evaluated, differentiated, and counts both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from scratchvae.validation import check_array
+
+__all__ = ["FunctionIntegrand", "Integrand"]
+
+
+class Integrand(Protocol):
+    """f(z), one value per sample. The batch axes between S and L are the integrand's own business."""
+
+    evaluations: int  # how many samples f was evaluated at
+    differentiations: int  # at how many of them ∇f was asked for
+
+    def value(self, z: np.ndarray) -> np.ndarray:
+        """f at z (S, ..., L): values (S, ...)."""
+
+    def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """f and ∇f at z (S, ..., L): values (S, ...), gradients (S, ..., L)."""
+
+
+class FunctionIntegrand:
+    """Any Python function as an integrand, checked at the door each time that it answers.
+
+    Parameters
+    ----------
+    function : callable
+        z (S, L) to values (S,).
+    gradient : callable, optional
+        z (S, L) to ∇f (S, L); only estimators that differentiate the integrand need it.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        gradient: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        for name, value in (("f", function), ("gradient", function if gradient is None else gradient)):
+            if not callable(value):
+                raise TypeError(f"{name} is {value!r}, expected a function of z, an array (S, L)")
+        self.function = function
+        self.gradient = gradient
+        self.evaluations = 0
+        self.differentiations = 0
+
+    def value(self, z: np.ndarray) -> np.ndarray:
+        """f at z (S, L): values (S,)."""
+        self.evaluations += len(z)
+        return check_array("the result of f", self.function(z), shape=z.shape[:-1])
+
+    def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """f and ∇f at z (S, L): values (S,), gradients (S, L)."""
+        if self.gradient is None:
+            raise ValueError(
+                "this estimator differentiates f: pass gradient=, a function from z (S, L) to ∇f (S, L)"
+            )
+        value = self.value(z)
+        self.differentiations += len(z)
+        return value, check_array("the result of gradient", self.gradient(z), shape=z.shape)

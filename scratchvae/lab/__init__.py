@@ -1,0 +1,1 @@
+"""The instruments: gradient variance, gradient checks, likelihoods."""

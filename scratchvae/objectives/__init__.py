@@ -1,0 +1,1 @@
+"""Objectives put terms together; they own sign and reduction."""
