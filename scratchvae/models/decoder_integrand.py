@@ -1,0 +1,142 @@
+"""A VAE's decoder as the function of z that an estimator integrates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from scratchvae.densities.likelihood import Likelihood
+from scratchvae.estimators import Estimator, Integrand
+from scratchvae.layers.stack import Layer, stack_backward, stack_forward
+from scratchvae.objectives.elbo import sampled_kl_backward, sampled_kl_forward
+
+__all__ = ["DecoderIntegrand", "sample_gradients"]
+
+
+class DecoderIntegrand:
+    """f(z) = log p(x|z), or log p(x|z) − beta (log q(z|x) − log p(z)) with the sampled KL.
+
+    Remembers its last evaluation, so that the decoder is passed once forward and once back whatever the
+    estimator: `value_and_gradient` gives ∇f, and the decoder's own gradients come from the same pass.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The decoder.
+    likelihood : Likelihood
+    x : ndarray (B, D)
+    posterior : (mean, log_var) or None
+        Each (B, L); given where the KL is sampled.
+    beta : float
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        likelihood: Likelihood,
+        x: np.ndarray,
+        posterior: tuple[np.ndarray, np.ndarray] | None,
+        beta: float,
+    ) -> None:
+        self.layers = layers
+        self.likelihood = likelihood
+        self.x = x
+        self.posterior = posterior
+        self.beta = beta
+        self.evaluations = 0
+        self.differentiations = 0
+        self.kl: np.ndarray | None = None
+        self._gradients: list[tuple[np.ndarray, np.ndarray]] | None = None
+
+    def value(self, z: np.ndarray) -> np.ndarray:
+        """f at z (S, ..., B, L): values (S, ..., B), in nats. (5.1)"""
+        self.evaluations += z[..., 0].size
+        output, self.decoder_caches = stack_forward(z.reshape(-1, z.shape[-1]), self.layers)
+        parameters = output.reshape(*z.shape[:-1], -1)
+        self.reconstruction, self._likelihood_cache = self.likelihood.forward(self.x, parameters)
+        self._gradients = None
+        if self.posterior is None:
+            return self.reconstruction
+        self.kl, self._kl_cache = sampled_kl_forward(z, *self.posterior)
+        return self.reconstruction - self.beta * self.kl
+
+    def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """f and ∇f at z (S, ..., B, L): values (S, ..., B) and gradients, the shape of z."""
+        value = self.value(z)
+        self.differentiations += value.size
+        # f = log p(x|z) − …
+        dz = self._decoder_backward(need_dz=True).reshape(z.shape)
+        if self.posterior is not None:
+            # f = … − beta kl(z)                                                             (5.7)
+            dz = dz + sampled_kl_backward(np.full(value.shape, -self.beta), self._kl_cache)[0]
+        return value, dz
+
+    def decoder_gradients(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(dweight, dbias) of each decoder layer, of log p(x|z) summed over the last evaluation's samples.
+
+        Shapes (fan_in, fan_out) and (fan_out,).
+        """
+        if self._gradients is None:
+            self._decoder_backward(need_dz=False)
+        assert self._gradients is not None
+        return self._gradients
+
+    def direct_gradients(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """What f depends on mean and log_var for beside z: each (S, ..., B, L), or None with the analytic KL.
+
+        Their expectation is zero. (5.8)
+        """
+        if self.kl is None:
+            return None
+        # f = … − beta (log q(z; mean, log_var) − …)                                         (5.7)
+        _, dmean, dlog_var = sampled_kl_backward(np.full(self.kl.shape, -self.beta), self._kl_cache)
+        return dmean, dlog_var
+
+    def output_gradient(self) -> np.ndarray:
+        """d log p(x|z) / d output of the decoder at the last evaluation's samples: (S B, D)."""
+        # reconstruction = likelihood.forward(x, parameters)                                 (3.3) (4.13)
+        dparameters = self.likelihood.backward(np.ones(self.reconstruction.shape), self._likelihood_cache)
+        return dparameters.reshape(-1, dparameters.shape[-1])
+
+    def _decoder_backward(self, need_dz: bool) -> Any:
+        """One backward pass of Σ log p(x|z): leaves the decoder's gradients behind, returns dz flattened."""
+        # output = stack_forward(z, layers)                                                  (1.9)
+        dz, self._gradients = stack_backward(self.output_gradient(), self.decoder_caches, need_dx=need_dz)
+        return dz
+
+
+class _IntegrandOfPosterior(Integrand, Protocol):
+    """An integrand that may depend on mean and log_var directly."""
+
+    def direct_gradients(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """∂f/∂mean and ∂f/∂log_var at fixed z, each (S, ..., B, L), or None."""
+
+
+def sample_gradients(
+    integrand: _IntegrandOfPosterior,
+    estimator: Estimator,
+    mean: np.ndarray,
+    log_var: np.ndarray,
+    noise: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per-sample gradients of E f(z) with respect to mean and log_var (B, L), by any estimator.
+
+    With the sampled KL, f itself depends on mean and log_var. An estimator that differentiates f follows
+    that dependence too, so that its gradient is that of the loss at the given noise; its expectation is zero,
+    and an estimator that does not differentiate leaves it out. (5.8)
+
+    Parameters
+    ----------
+    noise : ndarray (S, B, L)
+
+    Returns
+    -------
+    dmean, dlog_var : ndarray (S, B, L)
+    """
+    dmean, dlog_var = estimator.sample_gradients(integrand, mean, log_var, noise)
+    direct = integrand.direct_gradients() if estimator.needs_gradient else None
+    if direct is None:
+        return dmean, dlog_var
+    return dmean + direct[0], dlog_var + direct[1]
