@@ -1,0 +1,1 @@
+"""Data, optimizers, the training loop, and what a run leaves behind."""

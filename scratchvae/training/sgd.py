@@ -1,0 +1,49 @@
+"""Stochastic gradient descent, with momentum. Derived in `derivations/08-adam.md`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scratchvae.validation import check_array, check_number
+
+__all__ = ["SGD"]
+
+
+class SGD:
+    """velocity ← momentum · velocity + gradient;  theta ← theta − learning_rate · velocity. (8.1)
+
+    Parameters
+    ----------
+    theta : ndarray (P,)
+        The parameters, changed in place by `update`.
+    learning_rate : float
+        May be set between updates.
+    momentum : float in [0, 1)
+
+    Attributes
+    ----------
+    velocity : ndarray (P,)
+    step : int
+        Updates so far.
+    """
+
+    name = "sgd"
+
+    def __init__(self, theta: np.ndarray, learning_rate: float = 1e-2, momentum: float = 0.0) -> None:
+        if getattr(theta, "dtype", None) not in (np.float32, np.float64):
+            raise TypeError(
+                f"theta is {type(theta).__name__}, expected an array of float32 or float64, changed in place"
+            )
+        self.theta = theta
+        self.learning_rate = check_number("learning_rate", learning_rate, above=0)
+        self.momentum = check_number("momentum", momentum, low=0, high=1 - 1e-9)
+        self.velocity = np.zeros_like(theta)
+        self.step = 0
+
+    def update(self, gradient: np.ndarray) -> None:
+        """Change theta in place by one step against gradient (P,). (8.1)"""
+        gradient = check_array("gradient", gradient, shape=self.theta.shape, dtype=self.theta.dtype)
+        self.step += 1
+        self.velocity *= self.momentum
+        self.velocity += gradient
+        self.theta -= self.learning_rate * self.velocity
