@@ -1,0 +1,122 @@
+"""Write the measured tables into README.md and benchmarks/README.md from the committed results.
+
+python benchmarks/tables.py           rewrites the blocks between <!-- table: NAME --> and <!-- end -->
+python benchmarks/tables.py --check   exits 1 if a block is not what the results say
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DOCUMENTS = (HERE.parent / "README.md", HERE / "README.md")
+BLOCK = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def _read(name: str) -> dict:
+    return json.loads((HERE / "results" / name).read_text(encoding="utf-8"))
+
+
+def _markdown(columns: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "|".join("---" for _ in columns) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _environment(record: dict) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return f"\n{versions}.\n"
+
+
+def variance(name: str) -> str:
+    """Ratio of each estimator's total encoder variance to pathwise, by epoch."""
+    record = _read(f"{name}/variance.json")
+    moments = record["moments"]
+    rows = []
+    for estimator in moments[0]["estimators"]:
+        cells = []
+        for moment in moments:
+            parts = moment["estimators"]
+            total = parts[estimator]["encoder"]
+            ratio = total["variance"] / parts["pathwise"]["encoder"]["variance"]
+            cells.append(f"{total['variance']:.3g} ± {total['standard_error']:.1g} ({ratio:,.1f}×)")
+        rows.append([f"`{estimator}`", *cells])
+    settings = record["settings"]
+    note = (
+        f"\nOne minibatch of {settings['batch_size']}, {settings['num_samples']:,} draws of the noise, seed "
+        f"{settings['seed']}; in brackets the ratio to pathwise. "
+    )
+    columns = ["estimator", *(f"epoch {moment['epoch']}" for moment in moments)]
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+def mnist_bound() -> str:
+    """Test −ELBO of the usual small VAE."""
+    record = _read("mnist_bound.json")
+    rows = [
+        [
+            run["targets"],
+            f"`{run['estimator']}`",
+            str(run["num_samples"]),
+            f"{run['test_negative_elbo']:.2f}",
+            f"{-run['test_reconstruction']:.2f}",
+            f"{run['test_kl']:.2f}",
+            f"{run['seconds']:.0f} s",
+        ]
+        for run in record["runs"]
+    ]
+    columns = [
+        "targets",
+        "estimator of the encoder's gradient",
+        "S",
+        "test −ELBO",
+        "−log p(x\\|z)",
+        "KL",
+        "training",
+    ]
+    first = record["runs"][0]
+    note = f"\n{first['epochs']} epochs, seed {first['seed']}, nats per image; "
+    note += f"at most {record['peak_memory_megabytes']} MB. "
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+TABLES = {
+    "variance-digits": lambda: variance("variance-digits"),
+    "variance-mnist": lambda: variance("variance-mnist"),
+    "mnist-bound": mnist_bound,
+}
+
+
+def rewritten(text: str) -> str:
+    """The document with every block as the results say."""
+    return BLOCK.sub(lambda block: block[1] + TABLES[block[2]]() + block[4], text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if a block is out of date"
+    )
+    options = parser.parse_args()
+    stale = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        new = rewritten(text)
+        if new != text:
+            stale.append(document.name)
+            if not options.check:
+                document.write_text(new, encoding="utf-8")
+    if options.check and stale:
+        print(f"out of date: {', '.join(stale)}; run python benchmarks/tables.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""The command line's grammar. Imports nothing heavy, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from scratchvae import __version__
+
+__all__ = ["make_parser"]
+
+_SMALL = "for images of up to 64 pixels"
+_START = """\
+where to start:
+  scratchvae variance                       train on the embedded digits, measure every estimator, draw a picture
+  scratchvae check                          check a model's gradients, tensor by tensor
+  scratchvae train --out runs/first         train and keep the model
+  scratchvae evaluate runs/first            how well it explains images that it has not seen
+  scratchvae VERB --help                    all options of a verb
+"""
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where the help is; each verb for itself."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see `{self.prog} --help`\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+
+def _whole(low: int) -> Callable[[str], int]:
+    """A parser of whole numbers of at least `low`."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low:
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least {low}")
+        return number
+
+    return parse
+
+
+def _number(text: str) -> float:
+    """A finite number of at least 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a finite number of at least 0")
+    return number
+
+
+def _positive(text: str) -> float:
+    if (number := _number(text)) == 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number greater than 0")
+    return number
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """`200,100` as a tuple; `none` as the empty one."""
+    try:
+        return () if text == "none" else tuple(_whole(1)(size) for size in text.split(","))
+    except argparse.ArgumentTypeError:
+        message = f"got {text!r}, expected sizes of at least 1 with commas between, such as 200,100, or none"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected names with commas between, such as pathwise,score-function"
+        )
+    return names
+
+
+def _file(text: str) -> Path:
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected the path of a file to write")
+    return Path(text)
+
+
+# Options of the model are None where they are not given, so that one without effect can be refused. The
+# defaults that their helps tell are the models' own.
+def _model_options() -> _OneLineParser:
+    parent = _OneLineParser(add_help=False)
+    group = parent.add_argument_group("model")
+    group.add_argument(
+        "--hidden",
+        type=_sizes,
+        metavar="N,N,…",
+        help=f"hidden layers' sizes, or none (default: 64 {_SMALL}, else 400)",
+    )
+    group.add_argument(
+        "--latent-dim",
+        type=_whole(1),
+        metavar="N",
+        help=f"latent dimensions (default: 8 {_SMALL}, else 20)",
+    )
+    group.add_argument(
+        "--activation",
+        metavar="NAME",
+        help="identity, relu, leaky_relu, tanh, sigmoid or softplus (default: relu)",
+    )
+    group.add_argument(
+        "--likelihood", metavar="NAME", help="bernoulli or gaussian, per pixel (default: bernoulli)"
+    )
+    group.add_argument(
+        "--likelihood-variance", type=_positive, metavar="V", help="of a Gaussian likelihood (default: 1)"
+    )
+    group.add_argument(
+        "--beta", type=_number, metavar="BETA", help="weight of a VAE's KL term (default: 1)"
+    )
+    group.add_argument("--kl", metavar="NAME", help="analytic or sampled, for a VAE (default: analytic)")
+    group.add_argument(
+        "--binarize",
+        metavar="HOW",
+        choices=("dynamic", "threshold", "none"),
+        help="grey pixels: dynamic, threshold or none (default: dynamic for bernoulli, none for gaussian)",
+    )
+    return parent
+
+
+def _common_options(data: str = "", out: bool = False) -> _OneLineParser:
+    """The options that verbs share; `data` tells the default of --data, for those that have it."""
+    parent = _OneLineParser(add_help=False)
+    group = parent.add_argument_group("input and output")
+    if data:
+        group.add_argument(
+            "--data",
+            metavar="NAME|FILE",
+            help=f"digits, mnist, fashion-mnist, binarized-mnist, or a .npy or .npz file (default: {data})",
+        )
+    if out:
+        group.add_argument(
+            "--out", type=Path, metavar="DIR", help="where to write (default: a folder below runs/)"
+        )
+    group.add_argument("--json", type=_file, metavar="FILE", help="also write the result as JSON")
+    group.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="of all randomness (default: 0)")
+    return parent
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs; parsing leaves the verb's name in `verb`."""
+    parser = _OneLineParser(
+        prog="scratchvae",
+        description="Variational autoencoders from NumPy alone: train, check gradients, measure their variance.",
+        epilog=_START,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"scratchvae {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_OneLineParser)
+    model = _model_options()
+    _add_variance(verbs, model)
+    _add_check(verbs, model)
+    _add_train(verbs, model)
+    _add_evaluate(verbs)
+    _add_sample(verbs)
+    _add_data(verbs)
+    return parser
+
+
+def _add_variance(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLineParser) -> None:
+    text = (
+        "Measure how loud each gradient estimator is, over the sampling noise alone, as a VAE trains or for a "
+        "trained run."
+    )
+    verb = verbs.add_parser(
+        "variance", help=text, description=text, parents=[_common_options(data="digits", out=True), model]
+    )
+    verb.add_argument("--estimators", type=_names, metavar="A,B,…", help="which ones (default: all)")
+    verb.add_argument(
+        "--samples", type=_whole(1), default=2000, metavar="N", help="draws of the noise (default: 2000)"
+    )
+    verb.add_argument(
+        "--epochs",
+        type=_whole(0),
+        metavar="N",
+        help=f"of the training (default: 100 {_SMALL}, else 10)",
+    )
+    verb.add_argument("--batch-size", type=_whole(1), metavar="N", help=f"default: 64 {_SMALL}, else 128")
+    verb.add_argument("--run", type=Path, metavar="DIR", help="measure this trained run instead of training")
+
+
+def _add_check(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLineParser) -> None:
+    text = (
+        "Check the hand-written gradients of a model, tensor by tensor, against complex steps and 5-point "
+        "differences."
+    )
+    verb = verbs.add_parser("check", help=text, description=text, parents=[_common_options(), model])
+    verb.add_argument("--model", default="vae", choices=("vae", "autoencoder"), help="default: vae")
+    verb.add_argument("--input-dim", type=_whole(1), default=64, metavar="N", help="pixels (default: 64)")
+    verb.add_argument("--batch-size", type=_whole(1), default=4, metavar="N", help="default: 4")
+    verb.add_argument(
+        "--samples", type=_whole(1), metavar="N", help="samples of z per example of a VAE (default: 1)"
+    )
+    verb.add_argument(
+        "--entries", type=_whole(1), metavar="N", help="check N random entries of each tensor (default: every one)"
+    )
+
+
+def _add_train(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLineParser) -> None:
+    text = "Train a VAE or a plain autoencoder and keep the run: parameters, configuration, history, curves."
+    verb = verbs.add_parser(
+        "train", help=text, description=text, parents=[_common_options(data="digits", out=True), model]
+    )
+    verb.add_argument("--model", default="vae", choices=("vae", "autoencoder"), help="default: vae")
+    verb.add_argument("--epochs", type=_whole(0), metavar="N", help=f"default: 100 {_SMALL}, else 10")
+    verb.add_argument("--batch-size", type=_whole(1), metavar="N", help=f"default: 64 {_SMALL}, else 128")
+    verb.add_argument("--learning-rate", type=_positive, default=1e-3, metavar="RATE", help="default: 0.001")
+    verb.add_argument("--optimizer", default="adam", metavar="NAME", help="adam or sgd (default: adam)")
+    verb.add_argument(
+        "--estimator", metavar="NAME", help="of a VAE's encoder gradient (default: pathwise)"
+    )
+    verb.add_argument(
+        "--samples",
+        type=_whole(1),
+        metavar="N",
+        help="samples of z per example of a VAE (default: the estimator's fewest)",
+    )
+    verb.add_argument(
+        "--kl-warmup",
+        type=_number,
+        metavar="EPOCHS",
+        help="grow the weight of a VAE's KL term over so many epochs (default: 0)",
+    )
+    verb.add_argument("--overwrite", action="store_true", help="replace a run that is already in --out")
+
+
+def _add_evaluate(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+    text = "Evaluate a run: the bound and its terms on the test set, and log p(x) by importance sampling."
+    verb = verbs.add_parser("evaluate", help=text, description=text, parents=[_common_options(data="the run's own")])
+    verb.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+    verb.add_argument("--part", default="test", choices=("test", "train"), help="of the data (default: test)")
+    verb.add_argument(
+        "--samples", type=_whole(1), default=1, metavar="N", help="samples of z per example (default: 1)"
+    )
+    verb.add_argument(
+        "--likelihood-samples",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="also estimate log p(x), with N samples per example (default: 0, leave it out)",
+    )
+    verb.add_argument(
+        "--likelihood-examples",
+        type=_whole(1),
+        default=1000,
+        metavar="N",
+        help="log p(x) on the first N examples (default: 1000)",
+    )
+
+
+def _add_sample(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+    text = "Draw images from a trained VAE's prior."
+    verb = verbs.add_parser("sample", help=text, description=text, parents=[_common_options(out=True)])
+    verb.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+    verb.add_argument("--count", type=_whole(1), default=64, metavar="N", help="images (default: 64)")
+
+
+def _add_data(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+    text = "List the data sets and whether they are here, or fetch one."
+    verb = verbs.add_parser("data", help=text, description=text, parents=[_common_options()])
+    verb.add_argument("--fetch", metavar="NAME", help="download a data set into the data folder and check it")

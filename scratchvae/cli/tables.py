@@ -1,0 +1,227 @@
+"""Results as tables on the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from scratchvae.lab.gradcheck import COMPLEX_STEP_TOLERANCE, FINITE_DIFFERENCE_TOLERANCE, GradientReport
+from scratchvae.lab.gradcheck import TensorCheck
+from scratchvae.models.autoencoder import Autoencoder
+from scratchvae.models.vae import VAE
+from scratchvae.training.download import DatasetStatus
+from scratchvae.training.history import History
+
+__all__ = [
+    "check_record",
+    "print_check",
+    "print_data",
+    "print_history",
+    "print_mapping",
+    "print_variance",
+    "say",
+]
+
+# More than any table here has: where stdout is not a terminal, a row is one line.
+_UNLIMITED = 10_000
+# Rows of a training history to show; the file has them all.
+_HISTORY_ROWS = 12
+
+
+def say(text: str) -> None:
+    """Print to stdout. If its reader has gone, as `head` goes, the command still has its files and its status."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is left in the buffer would fail once more, and with a traceback, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise OSError(f"the standard output cannot be written: {error.strerror}") from None
+
+
+def _print(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], keys: int = 1, left: Sequence[str] = ()
+) -> None:
+    """A table under a title; the columns in `left`, and the first, are aligned to the left.
+
+    On a terminal too narrow for it the columns come in several tables, each with the first `keys` columns:
+    nothing is ever cut off, as half a number would be another number.
+    """
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = Console().width if is_terminal else _UNLIMITED
+    parts: list[list[int]] = []
+    for column in range(keys, len(columns)):
+        if parts and _width(_table(columns, rows, [*parts[-1], column], left)) <= width:
+            parts[-1].append(column)
+        else:
+            parts.append([*range(keys), column])
+    say("\n\n".join([title, *(_render(_table(columns, rows, part, left)) for part in parts)]) + "\n")
+
+
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[int], left: Sequence[str]
+) -> Table:
+    table = Table(
+        box=SIMPLE_HEAD, show_header=any(columns), show_edge=False, pad_edge=False, collapse_padding=True
+    )
+    for i in chosen:
+        is_left = i == 0 or columns[i] in left
+        table.add_column(columns[i], justify="left" if is_left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[i] for i in chosen))
+    return table
+
+
+def _console() -> Console:
+    """As wide as need be, and one that leaves brackets and colons in the cells alone."""
+    return Console(width=_UNLIMITED, markup=False, emoji=False, highlight=False, no_color=True)
+
+
+def _width(table: Table) -> int:
+    console = _console()
+    return Measurement.get(console, console.options, table).maximum
+
+
+def _render(table: Table) -> str:
+    console = _console()
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def print_variance(record: Mapping[str, Any]) -> None:
+    """One row per moment and estimator: the encoder's total, its ratio to the quietest, and each layer."""
+    moments = record["moments"]
+    first = next(iter(moments[0]["estimators"].values()))
+    layers = [part for part in first if part != "encoder"]
+    rows = []
+    for moment in moments:
+        quietest = min(parts["encoder"]["variance"] for parts in moment["estimators"].values())
+        for i, (estimator, parts) in enumerate(moment["estimators"].items()):
+            cells = [_with_error(parts[part]) for part in ("encoder", *layers)]
+            ratio = f"{parts['encoder']['variance'] / quietest:,.1f}×" if quietest > 0 else "–"
+            head = [str(moment["epoch"]), f"{moment['test_negative_elbo']:.1f}"] if i == 0 else ["", ""]
+            rows.append([*head, estimator, cells[0], ratio, *cells[1:]])
+    settings = record["settings"]
+    title = (
+        f"Variance of the encoder's gradient over the sampling noise alone ± standard error: {settings['data']}, "
+        f"one minibatch of {settings['batch_size']}, {settings['num_samples']} draws, seed {settings['seed']}"
+    )
+    columns = ["epoch", "test −ELBO", "estimator", "encoder", "ratio", *layers]
+    _print(title, columns, rows, keys=3, left=["estimator"])
+
+
+def _with_error(part: Mapping[str, float]) -> str:
+    return f"{part['variance']:.3g} ± {part['standard_error']:.1g}"
+
+
+def check_record(model: VAE | Autoencoder, report: GradientReport, seed: int) -> dict[str, Any]:
+    """The result of a gradient check as plain values, for JSON."""
+    return {
+        "model": model.config(),
+        "seed": seed,
+        "passed": report.passed,
+        "loss_error": report.loss_error,
+        "same_bits_twice": report.same_bits_twice,
+        "tolerances": {
+            "complex_step": COMPLEX_STEP_TOLERANCE,
+            "finite_difference": FINITE_DIFFERENCE_TOLERANCE,
+        },
+        "tensors": [asdict(tensor) | {"passed": tensor.passed} for tensor in report.tensors],
+    }
+
+
+def print_check(model: VAE | Autoencoder, report: GradientReport) -> None:
+    """One row per tensor, then the verdict."""
+    rows = [
+        [
+            tensor.name,
+            f"{tensor.checked:,} of {tensor.size:,}",
+            f"{tensor.complex_step_error:.1e}",
+            f"{tensor.finite_difference_error:.1e}",
+            str(tensor.inconclusive),
+            _verdict(tensor),
+        ]
+        for tensor in report.tensors
+    ]
+    columns = ["tensor", "entries", "complex step", "5-point", "at kinks", "verdict"]
+    _print(
+        f"Largest error relative to the tensor's largest entry: {model!r}", columns, rows, left=["verdict"]
+    )
+    entries = sum(tensor.checked for tensor in report.tensors)
+    say(
+        f"{'passed' if report.passed else 'FAILED'}: {entries:,} entries; tolerances "
+        f"{COMPLEX_STEP_TOLERANCE:g} (complex step) "
+        f"and {FINITE_DIFFERENCE_TOLERANCE:g} (5-point), relative, no absolute one; loss against the oracle's "
+        f"{report.loss_error:.1e}; a second run gave {'the same' if report.same_bits_twice else 'OTHER'} bits"
+    )
+
+
+def _verdict(tensor: TensorCheck) -> str:
+    if tensor.passed:
+        return "ok"
+    if tensor.complex_step_error > COMPLEX_STEP_TOLERANCE:
+        return f"WRONG at {tensor.worst_index}: {tensor.analytic:.12g}, oracle {tensor.complex_step:.12g}"
+    if tensor.finite_difference_error > FINITE_DIFFERENCE_TOLERANCE:
+        return "WRONG: the oracle agrees, differences of the model's own loss do not"
+    return "UNDECIDED: differences with different steps agree for no entry"
+
+
+def print_history(history: History) -> None:
+    """The first and last epochs, and some between."""
+    epochs = history.epochs
+    step = max(1, -(-len(epochs) // _HISTORY_ROWS))
+    shown = [epoch for i, epoch in enumerate(epochs) if i % step == 0 or i == len(epochs) - 1]
+    heads = {
+        "loss": "loss",
+        "reconstruction": "log p(x|z)",
+        "kl": "KL",
+        "validation_loss": "test loss",
+        "validation_reconstruction": "test log p(x|z)",
+        "validation_kl": "test KL",
+    }
+    # a plain autoencoder has no KL
+    fields = [name for name in heads if not name.endswith("kl") or any(history.column(name))]
+    rows = [
+        [str(e.epoch), *(_number(getattr(e, name)) for name in fields), f"{e.seconds:.1f} s"] for e in shown
+    ]
+    _print("Training; nats per image", ["epoch", *(heads[name] for name in fields), "time"], rows)
+
+
+def print_mapping(title: str, values: Mapping[str, Any]) -> None:
+    """One row per entry."""
+    _print(title, ["", ""], [[key.replace("_", " "), _number(value)] for key, value in values.items()])
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def print_data(statuses: Sequence[DatasetStatus]) -> None:
+    """One row per data set, then what is wrong with those that are here in part."""
+    rows = []
+    for status in statuses:
+        counts = " + ".join(f"{count:,}" for count in status.examples.values())
+        state = "here, verified" if status.verified else "damaged" if _is_damaged(status) else "not here"
+        pixels = "×".join(map(str, status.image_shape))
+        rows.append([status.name, counts, pixels, state, status.licence, status.folder])
+    columns = ["name", "images", "pixels", "state", "licence", "folder"]
+    _print("Data sets", columns, rows, left=columns)
+    for status in statuses:
+        if not status.verified:
+            partly = _is_damaged(status) or Path(status.folder).is_dir()
+            problem = f"{status.problem}; " if partly else ""
+            say(f"{status.name}: {problem}get it with `scratchvae data --fetch {status.name}`")
+
+
+def _is_damaged(status: DatasetStatus) -> bool:
+    return not status.verified and not status.problem.startswith("missing")
