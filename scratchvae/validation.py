@@ -94,7 +94,7 @@ def _check_values(name: str, array: np.ndarray, low: float, high: float, why: st
     if smallest < low or largest > high:
         worst = smallest if smallest < low else largest
         reason = f": {why}" if why else ""
-        raise ValueError(f"{name} has the value {worst!r}, expected values in [{low:g}, {high:g}]{reason}")
+        raise ValueError(f"{name} has the value {worst:.9g}, expected values in [{low:g}, {high:g}]{reason}")
 
 
 def check_integer(name: str, value: Any, *, low: int = 1) -> int:

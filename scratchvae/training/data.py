@@ -16,7 +16,7 @@ from scratchvae.randomness import NoiseStream, RandomSource
 from scratchvae.training.download import CATALOGUE, read_published
 from scratchvae.validation import check_array, check_choice
 
-__all__ = ["Dataset", "binarize", "load_dataset", "pixels"]
+__all__ = ["Dataset", "binarize", "load_dataset", "pixels", "read_arrays"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +225,7 @@ def _parse_binary_text(data: bytes, rows: int, columns: int) -> np.ndarray:
 
 
 def _users_own(path: Path) -> Dataset:
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     if len(arrays) != 1 and arrays.keys() != {"train", "test"}:
         raise ValueError(f"{path} holds the arrays {sorted(arrays)}, expected one array, or train and test")
     parts = [_checked_images(f"{path} {name}".strip(), array) for name, array in sorted(arrays.items())]
@@ -236,8 +236,11 @@ def _users_own(path: Path) -> Dataset:
     return Dataset(str(path), train.reshape(len(train), -1), test.reshape(len(test), -1), _image_shape(shape))
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name, or that of an .npy file under an empty one."""
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays (...) of an .npz file by name, or that of an .npy file under an empty one; never pickle.
+
+    A file that cannot be read, for whatever reason, is a ValueError of one sentence that names it.
+    """
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)

@@ -36,7 +36,7 @@ class TrainingDiverged(ArithmeticError):  # noqa: N818 - reads as what happened
     Attributes
     ----------
     step : int
-        The step that failed, counted from 1.
+        The step that failed, counted from 1; the last one before a validation that failed.
     tensor : str
         The first tensor on the data's way that was not finite.
     history : History
@@ -101,7 +101,8 @@ def fit(
     Raises
     ------
     TrainingDiverged
-        If the loss or a gradient becomes non-finite. The model is left with the last good parameters.
+        If the loss, that of validation or a gradient becomes non-finite. The model is left with the last good
+        parameters.
     ValueError, TypeError
         If an argument is wrong.
     """
@@ -132,7 +133,7 @@ def fit(
                 weight = beta * min(1.0, step / (warmup * steps_per_epoch)) if warmup else beta
                 batch = minibatch(x[chosen_rows], model, pixel_noise)
                 before = noise.state()
-                with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked for just below
+                with _quiet():  # looked for just below
                     loss, elbo = model.minibatch_gradients(
                         batch, noise=noise, estimator=chosen, num_samples=samples, beta=weight
                     )
@@ -141,18 +142,29 @@ def fit(
                     replayed = NoiseStream.from_state(before).standard_normal(shape, model.dtype)
                     good.give_up(loss, step, epoch, model.forward_tensors(batch, replayed), history)
                 good.remember(step)
-                update(model.gradient)
+                with _quiet():  # the next step looks
+                    update(model.gradient)
                 totals += len(batch) * np.array([loss, elbo.reconstruction.mean(), elbo.kl.mean()])
                 bar.advance(f"epoch {epoch}, loss {loss:.2f} nats")
             loss, reconstruction, kl = (totals / len(x)).tolist()
             held_out: tuple[float | None, float | None, float | None] = (None, None, None)
             if validation is not None:
-                held_out = average_terms(model, validation, validation_seed)
+                with _quiet():
+                    held_out = average_terms(model, validation, validation_seed)
+                if not math.isfinite(held_out[0]):
+                    first = minibatch(validation[:_EVALUATION_BATCH], model, NoiseStream(validation_seed))
+                    no_noise: np.ndarray = np.zeros((1, len(first), model.latent_dim), model.dtype)
+                    good.give_up(held_out[0], step, epoch, model.forward_tensors(first, no_noise), history)
             seconds = time.monotonic() - start
             history.epochs.append(Epoch(epoch, step, weight, loss, reconstruction, kl, *held_out, seconds))
             if on_epoch:
                 on_epoch(epoch)
     return history
+
+
+def _quiet() -> np.errstate:
+    """What overflows in training is looked for and reported by name, not warned about."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 def average_terms(

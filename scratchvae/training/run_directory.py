@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +21,7 @@ from scratchvae import __version__
 from scratchvae.kernels import BACKEND
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
+from scratchvae.training.data import read_arrays
 from scratchvae.training.history import History
 from scratchvae.validation import check_choice
 
@@ -89,15 +89,19 @@ def save_run(
     ------
     OSError
         If the folder cannot be written; files that were there before stay whole.
+    ValueError, TypeError
+        If JSON cannot hold the history or the settings; nothing is written then.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     parameters: dict[str, Any] = dict(model.parameters)
-    config = {"model": model.config(), "training": settings, "versions": versions()}
+    # Before the first file is replaced: what JSON cannot hold must not leave new parameters beside an old history.
+    records = _json(history.to_records())
+    config = _json({"model": model.config(), "training": settings, "versions": versions()})
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "parameters.npz", lambda file: np.savez(file, **parameters))
-    write_atomically(folder / "history.json", lambda file: file.write(_json(history.to_records())))
+    write_atomically(folder / "history.json", lambda file: file.write(records))
     # Last, so that a folder with a configuration is a complete run.
-    write_atomically(folder / "config.json", lambda file: file.write(_json(config)))
+    write_atomically(folder / "config.json", lambda file: file.write(config))
 
 
 def make_model(config: dict[str, Any]) -> VAE | Autoencoder:
@@ -106,7 +110,7 @@ def make_model(config: dict[str, Any]) -> VAE | Autoencoder:
     model = _MODELS[check_choice("model", arguments.pop("model", None), _MODELS)]
     try:
         return model(**arguments, rng=0)
-    except TypeError as error:
+    except (TypeError, MemoryError) as error:
         raise ValueError(f"configuration does not describe a {model.__name__}: {error}") from None
 
 
@@ -134,20 +138,20 @@ def load_run(folder: str | Path) -> Run:
         )
     config = _read_json(folder / "config.json")
     history = _read_json(folder / "history.json")
-    if not (isinstance(config, dict) and isinstance(config.get("model"), dict) and isinstance(history, list)):
+    parts = (config.get("model"), config.get("training")) if isinstance(config, dict) else (None,)
+    if not (isinstance(history, list) and all(isinstance(part, dict) for part in parts)):
         raise ValueError(f"{folder} is no run directory: its configuration or history has another form")  # noqa: TRY004 - a wrong file, not a wrong type
     model = make_model(config["model"])
     path = folder / "parameters.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            parameters = {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+    parameters = read_arrays(path)
     try:
         model.load_parameters(parameters)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit the model in config.json: {error}") from None
-    return Run(model, History.from_records(history), config.get("training", {}))
+    try:
+        return Run(model, History.from_records(history), config["training"])
+    except ValueError as error:
+        raise ValueError(f"{folder / 'history.json'} is {error}") from None
 
 
 def _json(value: Any) -> bytes:
@@ -157,5 +161,5 @@ def _json(value: Any) -> bytes:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None

@@ -103,8 +103,8 @@ def test_means(dtype):
 
 @each_dtype
 def test_bernoulli_draws(rng, dtype):
-    # 20 000 draws per logit. Counts are binomial; a probability that is off by 0.03 is noticed with certainty (the
-    # quantiles are at most 0.022 away, the standard error 0.0035: a miss has a probability of about 0.01).
+    # 20 000 draws per logit. Counts are binomial: the quantiles are at most 0.022 away, the standard error is 0.0035,
+    # so a probability that is off by 0.03 is missed with a probability of about 0.01.
     logits, count = np.array([-2.0, 0.0, 1.5], dtype), 20_000
     draws = make_likelihood("bernoulli").sample(np.broadcast_to(logits, (count, 3)), rng)
     assert draws.dtype == dtype

@@ -231,6 +231,30 @@ def test_changes_the_very_array_in_its_own_precision(dtype):
     assert optimizer.second_moment is moments[1]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_long_vector_is_updated_entry_by_entry(rng, dtype):
+    # Long enough for a kernel to share it out among threads; the pieces are not.
+    start = rng.standard_normal(50_001).astype(dtype)
+    whole, pieces = start.copy(), start.copy()
+    one = Adam(whole)
+    others = [Adam(piece) for piece in np.array_split(pieces, 11)]
+    for _ in range(3):
+        gradient = rng.standard_normal(start.size).astype(dtype)
+        one.update(gradient)
+        for other, piece in zip(others, np.array_split(gradient, 11), strict=True):
+            other.update(piece)
+    np.testing.assert_array_equal(whole, pieces)
+    assert (whole != start).all()
+
+
+def test_a_view_with_gaps_is_changed_in_place():
+    buffer = np.zeros(10)
+    optimizer = Adam(buffer[::2], learning_rate=0.5)
+    optimizer.update(np.ones(10)[::2])
+    np.testing.assert_allclose(buffer[::2], -0.5, rtol=1e-6)
+    assert not buffer[1::2].any()
+
+
 def test_single_precision_follows_double(rng):
     gradients = rng.standard_normal((100, 5))
     start = rng.standard_normal(5)

@@ -77,6 +77,27 @@ def test_changes_the_very_array_in_its_own_precision(dtype):
     assert optimizer.theta.dtype == optimizer.velocity.dtype == dtype
 
 
+def test_a_long_vector_is_updated_entry_by_entry(rng):
+    # Long enough for a kernel to share it out among threads; the pieces are not.
+    start = rng.standard_normal(50_001)
+    whole, pieces = start.copy(), start.copy()
+    one = SGD(whole, momentum=0.9)
+    others = [SGD(piece, momentum=0.9) for piece in np.array_split(pieces, 11)]
+    for _ in range(3):
+        gradient = rng.standard_normal(start.size)
+        one.update(gradient)
+        for other, piece in zip(others, np.array_split(gradient, 11), strict=True):
+            other.update(piece)
+    np.testing.assert_array_equal(whole, pieces)
+    assert (whole != start).all()
+
+
+def test_a_view_with_gaps_is_changed_in_place():
+    buffer = np.zeros(10)
+    SGD(buffer[::2], learning_rate=0.5).update(np.ones(10)[::2])
+    np.testing.assert_array_equal(buffer, [-0.5, 0.0] * 5)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [

@@ -1,0 +1,635 @@
+"""Each verb is one call of the library: the same numbers, in files that a machine can read, twice the same."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scratchvae as sv
+from scratchvae.cli import commands
+from scratchvae.estimators import ESTIMATORS
+from scratchvae.lab.training_variance import variance_during_training, variance_record
+from scratchvae.models import vae as vae_module
+from scratchvae.randomness import NoiseStream, spawn
+from scratchvae.training import run_directory
+from scratchvae.training.download import dataset_status
+from scratchvae.training.loop import minibatch
+from scratchvae.training.run_directory import versions
+
+Command = Callable[..., Any]
+
+TINY_VAE = {"input_dim": 16, "hidden": (5,), "latent_dim": 2}
+
+
+def read(path: Path) -> Any:
+    """JSON as any other language reads it: without Python's NaN and Infinity."""
+
+    def refuse(constant: str) -> Any:
+        raise AssertionError(f"{path} has {constant}, which is no JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def without_seconds(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def is_picture(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG\r\n") and path.read_bytes().endswith(b"IEND\xaeB`\x82")
+
+
+# -------------------------------------------------------------------------------------------------- train
+
+
+def test_train_is_fit(command: Command, small: tuple[Any, ...], images: Path, tmp_path: Path) -> None:
+    done = command("train", "--epochs", 3, "--seed", 7, "--out", "run", "--json", "run.json", *small)
+    assert done.status == 0
+    assert done.err == "wrote run\n"
+
+    data = sv.load_dataset(images)
+    initial_rng, training_rng = spawn(7, 2)
+    vae = sv.VAE(**TINY_VAE, rng=initial_rng)
+    history = sv.fit(
+        vae, data.train, validation=data.test, epochs=3, batch_size=8, rng=training_rng, progress=False
+    )
+    run = sv.load_run("run")
+    assert run.model.config() == vae.config()
+    np.testing.assert_array_equal(run.model.theta, vae.theta, strict=True)
+    assert without_seconds(run.history.to_records()) == without_seconds(history.to_records())
+
+    told = read(tmp_path / "run.json")
+    assert told["settings"] == run.settings
+    assert told["history"] == run.history.to_records()
+    assert told["versions"] == versions()
+    assert run.settings == {
+        "data": str(images),
+        "image_shape": [4, 4],
+        "seed": 7,
+        "epochs": 3,
+        "batch_size": 8,
+        "learning_rate": 0.001,
+        "optimizer": "adam",
+        "estimator": "pathwise",
+        "num_samples": None,
+        "kl_warmup_epochs": 0.0,
+    }
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json",
+        "history.json",
+        "history.png",
+        "parameters.npz",
+    }
+    assert is_picture(tmp_path / "run" / "history.png")
+
+
+def test_every_option_of_train_arrives(command: Command, images: Path) -> None:
+    done = command(
+        *("train", "--data", images, "--out", "run", "--seed", 1, "--epochs", 1, "--batch-size", 16),
+        *("--hidden", "6,4", "--latent-dim", 3, "--activation", "tanh", "--beta", 0.5, "--kl", "sampled"),
+        *("--likelihood", "gaussian", "--likelihood-variance", 0.1, "--binarize", "threshold"),
+        *("--optimizer", "sgd", "--learning-rate", 0.01, "--kl-warmup", 2),
+        *("--estimator", "score-function-leave-one-out", "--samples", 4),
+    )
+    assert done.status == 0
+    run = sv.load_run("run")
+    assert run.model.config() == {
+        "model": "VAE",
+        "input_dim": 16,
+        "hidden": [6, 4],
+        "latent_dim": 3,
+        "activation": "tanh",
+        "likelihood": "gaussian",
+        "likelihood_variance": 0.1,
+        "binarize": "threshold",
+        "dtype": "float32",
+        "beta": 0.5,
+        "kl": "sampled",
+    }
+    assert run.history.epochs[-1].beta == 0.25  # halfway through the warm-up
+    settings = {"optimizer": "sgd", "learning_rate": 0.01, "kl_warmup_epochs": 2.0, "num_samples": 4}
+    assert run.settings | settings == run.settings
+    assert run.settings["estimator"] == "score-function-leave-one-out"
+
+
+def test_binarize_none_keeps_grey_pixels(command: Command, small: tuple[Any, ...]) -> None:
+    assert command("train", "--epochs", 0, "--out", "run", "--binarize", "none", *small).status == 0
+    assert sv.load_run("run").model.binarize is None
+
+
+@pytest.mark.parametrize("verb", ["train", "variance"])
+def test_defaults_for_the_embedded_digits(
+    verb: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's commands have no options at all; what they would do is seen with the work left out."""
+    seen: dict[str, Any] = {}
+
+    def stop(model: Any, *_data: Any, **settings: Any) -> Any:
+        seen.update(settings, model=model.config())
+        raise ValueError("seen")
+
+    monkeypatch.setattr(commands, "fit", stop)
+    monkeypatch.setattr(commands, "variance_during_training", stop)
+    assert command(verb).err == f"scratchvae {verb}: seen\n"
+    assert seen["model"] | {"input_dim": 64, "hidden": [64], "latent_dim": 8} == seen["model"]
+    assert seen["batch_size"] == 64
+    if verb == "train":
+        assert seen["epochs"] == 100
+        assert (tmp_path / "runs" / "vae-digits").is_dir()
+    else:
+        assert tuple(seen["moments"]) == (0, 1, 3, 10, 30, 100)
+        assert tuple(seen["estimators"]) == tuple(ESTIMATORS)
+        assert (tmp_path / "runs" / "variance-digits").is_dir()
+
+
+def test_same_seed_same_bytes_and_another_seed_others(command: Command, small: tuple[Any, ...]) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        assert command("train", "--epochs", 1, "--seed", seed, "--out", name, *small).status == 0
+    first, again, other = (snapshot(Path(name)) for name in "abc")
+    assert first["parameters.npz"] == again["parameters.npz"]
+    assert first["config.json"] == again["config.json"]
+    assert first["parameters.npz"] != other["parameters.npz"]
+    histories = [without_seconds(json.loads(files["history.json"])) for files in (first, again)]
+    assert histories[0] == histories[1]
+
+
+def test_a_run_is_replaced_only_on_demand(command: Command, small: tuple[Any, ...]) -> None:
+    assert command("train", "--epochs", 1, "--out", "run", *small).status == 0
+    before = snapshot(Path("run"))
+    done = command("train", "--epochs", 0, "--out", "run", *small)
+    assert done.status == 2
+    assert done.err == (
+        "scratchvae train: run already holds a run; choose another --out, or add --overwrite to replace it\n"
+    )
+    assert snapshot(Path("run")) == before
+    assert command("train", "--epochs", 0, "--out", "run", "--overwrite", *small).status == 0
+    assert len(sv.load_run("run").history) == 0
+
+
+def test_autoencoder(command: Command, autoencoder: Path) -> None:
+    run = sv.load_run(autoencoder)
+    assert isinstance(run.model, sv.Autoencoder)
+    done = command("evaluate", autoencoder)
+    assert done.status == 0
+    expected = sv.evaluate(run.model, sv.load_dataset(run.settings["data"]).test)
+    assert f"{expected['loss']:.3f}" in done.out
+
+
+def test_divergence_is_told_and_the_last_good_state_kept(command: Command) -> None:
+    options = ("--hidden", "5", "--latent-dim", "2", "--learning-rate", "1e30", "--out", "run")
+    with np.errstate(all="ignore"):  # as on the command line
+        done = command("train", "--epochs", 1, *options)
+    assert done.status == 1
+    assert done.err.count("\n") == 1
+    assert "training diverged at step 2 (epoch 1)" in done.err
+    assert "that state is kept in run" in done.err
+    run = sv.load_run("run")
+    assert run.settings["diverged_at_step"] == 2
+    assert np.isfinite(run.model.theta).all()
+
+
+def test_divergence_leaves_an_earlier_run_as_it_was(command: Command) -> None:
+    options = ("--hidden", "5", "--latent-dim", "2", "--out", "run", "--overwrite")
+    assert command("train", "--epochs", 0, *options).status == 0
+    before = snapshot(Path("run"))
+    with np.errstate(all="ignore"):
+        done = command("train", "--epochs", 1, "--learning-rate", "1e30", *options)
+    assert done.status == 1
+    assert "the earlier run in run stays as it was" in done.err
+    assert snapshot(Path("run")) == before
+
+
+# ---------------------------------------------------------------------------------------------- evaluate
+
+
+def test_evaluate_is_evaluate(command: Command, trained: Path, images: Path) -> None:
+    arguments = ("evaluate", trained, "--seed", 5, "--samples", 3)
+    likelihood = ("--likelihood-samples", 20, "--likelihood-examples", 4)
+    for name in ("a.json", "b.json"):
+        assert command(*arguments, *likelihood, "--json", name).status == 0
+    assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
+    run = sv.load_run(trained)
+    expected = sv.evaluate(
+        run.model,
+        sv.load_dataset(images).test,
+        num_samples=3,
+        likelihood_samples=20,
+        likelihood_examples=4,
+        rng=5,
+    )
+    told = read(Path("a.json"))
+    assert told == {
+        "data": str(images),
+        "part": "test",
+        **expected,
+        "seed": 5,
+        "versions": versions(),
+    }
+    assert told["log_likelihood_examples"] == 4
+
+
+def test_evaluate_other_data_and_the_training_part(command: Command, trained: Path, images: Path) -> None:
+    others = np.random.default_rng(1).random((20, 16))
+    np.save("others.npy", others)
+    model = sv.load_run(trained).model
+    assert command("evaluate", trained, "--data", "others.npy", "--json", "others.json").status == 0
+    expected = sv.evaluate(model, sv.load_dataset("others.npy").test)
+    assert read(Path("others.json"))["loss"] == expected["loss"]
+    assert command("evaluate", trained, "--part", "train", "--json", "train.json").status == 0
+    expected = sv.evaluate(model, sv.load_dataset(images).train)
+    assert read(Path("train.json"))["loss"] == expected["loss"]
+    assert read(Path("train.json"))["examples"] == 32
+
+
+def test_a_moved_data_file_can_be_named(command: Command, small: tuple[Any, ...]) -> None:
+    os.link(small[1], "here.npy")
+    assert command("train", "--epochs", 0, "--out", "run", "--data", "here.npy", *small[2:]).status == 0
+    Path("here.npy").rename("there.npy")
+    done = command("evaluate", "run")
+    assert done.status == 2
+    assert "'here.npy'" in done.err
+    assert "--data" in done.err
+    assert command("evaluate", "run", "--data", "there.npy").status == 0
+
+
+# ------------------------------------------------------------------------------------------------ sample
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_sample_is_sample(command: Command, trained: Path, tmp_path: Path, count: int) -> None:
+    done = command("sample", trained, "--count", count, "--seed", 2, "--out", "s", "--json", "s.json")
+    assert done.status == 0
+    assert done.err == f"wrote {Path('s/samples.png')} and {Path('s/samples.npz')}\n"
+    model = sv.load_run(trained).model
+    assert isinstance(model, sv.VAE)
+    expected = model.sample(count, 2).reshape(count, 4, 4)
+    np.testing.assert_array_equal(arrays(tmp_path / "s" / "samples.npz")["images"], expected, strict=True)
+    assert is_picture(tmp_path / "s" / "samples.png")
+    assert read(Path("s.json")) == {"run": str(trained), "count": count, "seed": 2, "versions": versions()}
+
+
+def test_sample_of_a_run_by_its_own_folder(
+    command: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default folder is named after the run, even where the run is called `.`."""
+    link = tmp_path / "link"
+    link.symlink_to(trained)
+    assert command("sample", "link", "--count", 1).status == 0
+    assert (tmp_path / "runs" / "samples-trained" / "samples.npz").exists()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in trained.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(copy)
+    assert command("sample", ".", "--count", 1).status == 0
+    assert (copy / "runs" / "samples-copy" / "samples.npz").exists()
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 4, 5), (4, 5, 3), (2, 3, 2, 2), (1, 3, 3), (3, 3, 1)])
+def test_images_of_any_shape_can_be_trained_on_and_drawn(command: Command, shape: tuple[int, ...]) -> None:
+    np.save("odd.npy", np.random.default_rng(0).random((10, *shape)))
+    small = ("--hidden", "3", "--latent-dim", "2", "--epochs", "1", "--out", "run")
+    assert command("train", "--data", "odd.npy", *small).status == 0
+    assert command("sample", "run", "--count", 3, "--out", "s").status == 0
+    drawn = arrays(Path("s/samples.npz"))["images"]
+    assert drawn.shape == (3, *sv.load_dataset("odd.npy").image_shape)
+
+
+# ------------------------------------------------------------------------------------------------- check
+
+
+def test_check_is_check_gradients(command: Command) -> None:
+    shape = ("--input-dim", 6, "--hidden", "4,3", "--latent-dim", 2, "--activation", "tanh")
+    for name in ("a.json", "b.json"):
+        done = command("check", *shape, "--batch-size", 3, "--samples", 2, "--seed", 9, "--json", name)
+        assert done.status == 0
+    assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
+    vae = sv.VAE(6, (4, 3), 2, activation="tanh", rng=9)
+    report = sv.check_gradients(vae, batch_size=3, num_samples=2, rng=9)
+    told = read(Path("a.json"))
+    assert told["passed"] is True
+    assert told["model"] == vae.config()
+    assert [tensor["name"] for tensor in told["tensors"]] == list(vae.parameters)
+    for tensor, expected in zip(told["tensors"], report.tensors, strict=True):
+        expected_values = json.loads(json.dumps(asdict(expected)))
+        assert {key: tensor[key] for key in expected_values} == expected_values
+        assert tensor["name"] in done.out
+    assert done.out.splitlines()[-1].startswith(f"passed: {vae.theta.size} entries")
+
+
+def test_check_of_an_autoencoder_and_of_some_entries(command: Command) -> None:
+    shape = ("--input-dim", 6, "--hidden", "none", "--latent-dim", 3, "--model", "autoencoder")
+    done = command("check", *shape, "--likelihood", "gaussian", "--entries", 2, "--json", "c.json")
+    assert done.status == 0
+    told = read(Path("c.json"))
+    assert told["model"]["model"] == "Autoencoder"
+    assert [tensor["checked"] for tensor in told["tensors"]] == [2, 2, 2, 2]
+
+
+def test_check_names_the_tensors_of_a_wrong_backward(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = vae_module.gaussian_kl_backward
+
+    def wrong(dkl: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray]:
+        dmean, dlog_var = right(dkl, cache)
+        return dmean, 1.000_001 * dlog_var
+
+    monkeypatch.setattr(vae_module, "gaussian_kl_backward", wrong)
+    done = command("check", "--input-dim", 4, "--hidden", 3, "--latent-dim", 2, "--json", "c.json")
+    assert done.status == 1
+    told = read(Path("c.json"))
+    assert told["passed"] is False
+    failed = {tensor["name"] for tensor in told["tensors"] if not tensor["passed"]}
+    assert {"encoder.log_var.weight", "encoder.log_var.bias"} <= failed
+    assert not any(name.startswith(("decoder", "encoder.mean")) for name in failed)
+    rows = {
+        line.split()[0]: line for line in done.out.splitlines() if line.startswith(("encoder", "decoder"))
+    }
+    assert {name for name, row in rows.items() if "WRONG" in row} == failed
+    assert done.out.splitlines()[-1].startswith("FAILED: ")
+
+
+def test_check_with_an_infinite_error_is_still_json(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the oracle says exactly zero and the code does not, the relative error is infinite."""
+    right = vae_module.gaussian_kl_backward
+    # with beta = 0 and nothing else that knows of it, only the KL's own way back can be non-zero
+    monkeypatch.setattr(
+        vae_module,
+        "elbo_backward",
+        lambda dloss, cache, original=vae_module.elbo_backward: (
+            0 * original(dloss, cache)[0],
+            original(dloss, cache)[1],
+        ),
+    )
+    monkeypatch.setattr(
+        vae_module, "gaussian_kl_backward", lambda dkl, cache: tuple(d + 1e-3 for d in right(dkl, cache))
+    )
+    shape = ("--input-dim", 1, "--hidden", "none", "--latent-dim", 1, "--batch-size", 1)
+    done = command("check", *shape, "--json", "c.json")
+    assert done.status == 1
+    read(Path("c.json"))
+
+
+# ---------------------------------------------------------------------------------------------- variance
+
+
+def test_variance_while_training(command: Command, small: tuple[Any, ...], images: Path) -> None:
+    arguments = ("--epochs", 2, "--samples", 400, "--seed", 3, *small)
+    for name in ("a", "b"):
+        done = command("variance", *arguments, "--out", name, "--json", f"{name}.json")
+        assert done.status == 0
+    written = Path("a/variance.json").read_bytes()
+    assert written == Path("b/variance.json").read_bytes()
+    assert written == Path("a.json").read_bytes()
+    assert is_picture(Path("a/variance.png"))
+
+    data = sv.load_dataset(images)
+    vae = sv.VAE(**TINY_VAE, rng=spawn(3, 1)[0])
+    expected = variance_during_training(
+        vae,
+        data.train,
+        data.test,
+        moments=(0, 1, 2),
+        estimators=tuple(ESTIMATORS),
+        num_samples=400,
+        batch_size=8,
+        rng=3,
+        progress=False,
+    )
+    told = read(Path("a.json"))
+    assert told["moments"] == json.loads(json.dumps(expected))
+    assert told["model"] == vae.config()
+    assert told["versions"] == versions()
+    assert told["settings"] == {
+        "data": str(images),
+        "seed": 3,
+        "num_samples": 400,
+        "batch_size": 8,
+        "epochs": 2,
+    }
+
+
+def test_variance_of_a_run(command: Command, trained: Path, images: Path, tmp_path: Path) -> None:
+    before = snapshot(trained)
+    estimators = ("pathwise", "score-function-leave-one-out")
+    arguments = ("--run", trained, "--samples", 450, "--seed", 4, "--batch-size", 6)
+    done = command("variance", *arguments, "--estimators", ",".join(estimators), "--json", "v.json")
+    assert done.status == 0
+    assert snapshot(trained) == before
+    assert (tmp_path / "runs" / "variance-trained" / "variance.json").exists()
+
+    vae = sv.load_run(trained).model
+    assert isinstance(vae, sv.VAE)
+    data = sv.load_dataset(images)
+    pixel_rng, noise_rng = spawn(4, 2)
+    batch = minibatch(data.train[:6], vae, NoiseStream(pixel_rng))
+    result = sv.gradient_variance(vae, batch, estimators, 450, noise_rng)
+    told = read(Path("v.json"))
+    assert told["settings"]["num_samples"] == result.num_samples  # in whole blocks
+    (moment,) = told["moments"]
+    assert moment["epoch"] == 2
+    assert moment["test_negative_elbo"] == sv.evaluate(vae, data.test, rng=4)["negative_elbo"]
+    assert moment["estimators"] == json.loads(json.dumps(variance_record(result)))
+    assert list(moment["estimators"]) == list(estimators)
+
+
+# -------------------------------------------------------------------------------------------------- data
+
+
+def test_data_lists_what_is_here(command: Command, tmp_path: Path) -> None:
+    done = command("data", "--json", "data.json")
+    assert done.status == 0
+    told = read(Path("data.json"))["datasets"]
+    assert told == json.loads(json.dumps([asdict(status) for status in dataset_status()]))
+    for status in told:
+        assert status["name"] in done.out
+    assert str(tmp_path / "data folder" / "mnist") in done.out
+    assert "scratchvae data --fetch mnist" in done.out
+
+
+def test_data_says_what_is_damaged(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "data folder" / "mnist"
+    folder.mkdir(parents=True)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(b"half of it")
+    done = command("data")
+    assert done.status == 1
+    (row,) = (line for line in done.out.splitlines() if line.startswith("mnist "))
+    assert "damaged" in row
+    assert "train-images-idx3-ubyte.gz is not the published file" in done.out
+
+
+def test_data_fetches_what_is_embedded(command: Command) -> None:
+    done = command("data", "--fetch", "digits")
+    assert done.status == 0
+    assert done.out.startswith("digits is in ")
+
+
+# -------------------------------------------------------------------------- when the world does not help
+
+
+def test_files_are_written_before_tables(
+    command: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that stops reading must not cost the results of minutes of work."""
+
+    def gone(*_arguments: Any) -> None:
+        raise RuntimeError("gone")
+
+    for name in ("print_variance", "print_check", "print_mapping", "print_data"):
+        monkeypatch.setattr(commands.tables, name, gone)
+    verbs: list[tuple[Any, ...]] = [
+        ("variance", "--run", trained, "--samples", 400, "--out", "v", "--batch-size", 4),
+        ("check", "--input-dim", 2, "--hidden", "none", "--latent-dim", 1),
+        ("evaluate", trained),
+        ("data",),
+    ]
+    for verb in verbs:
+        with pytest.raises(RuntimeError, match="gone"):
+            command(*verb, "--json", f"{verb[0]}.json")
+        read(Path(f"{verb[0]}.json"))
+
+
+def test_a_full_disk_leaves_whole_files(
+    command: Command, small: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("train", "--epochs", 1, "--out", "run", *small).status == 0
+    before = snapshot(Path("run"))
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_directory.os, "fsync", full)
+    again = ("--epochs", 2, "--out", "run", "--overwrite")
+    for arguments, name in [
+        (("train", *again, *small), "run"),
+        (("sample", "run", "--count", 1, "--out", "s"), "s"),
+        (("evaluate", "run", "--json", "e.json"), "e.json"),
+        (("variance", "--run", "run", "--samples", 400, "--out", "v", "--batch-size", 2), "v/variance.json"),
+    ]:
+        done = command(*arguments)
+        assert done.status == 2
+        assert done.err == (
+            f"scratchvae {arguments[0]}: {name} cannot be written (No space left on device): make room, or "
+            "choose another place; files that were there before are whole\n"
+        )
+    assert snapshot(Path("run")) == before
+    assert [path for path in Path().rglob("*") if path.is_file() and path.parent != Path("run")] == []
+
+
+def test_json_into_a_pipe(command: Command) -> None:
+    """A pipe or device is written into, not replaced by a file."""
+    os.mkfifo("pipe")
+    received = io.StringIO()
+
+    def listen() -> None:
+        with Path("pipe").open(encoding="utf-8") as pipe:
+            received.write(pipe.read())
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    assert command("data", "--json", "pipe").status == 0
+    listener.join(timeout=10)
+    assert Path("pipe").is_fifo()
+    assert json.loads(received.getvalue())["datasets"][0]["name"] == "digits"
+
+
+def test_json_through_a_link_replaces_the_file_and_not_the_link(command: Command) -> None:
+    Path("real.json").write_text("old", encoding="utf-8")
+    Path("link.json").symlink_to("real.json")
+    assert command("data", "--json", "link.json").status == 0
+    assert Path("link.json").is_symlink()
+    assert read(Path("real.json"))["datasets"]
+
+
+@pytest.mark.parametrize("verb", ["train", "variance", "check", "evaluate", "sample", "data"])
+def test_interruption_is_one_line(
+    verb: str, command: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_arguments: Any, **_settings: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for name in ("fit", "variance_during_training", "check_gradients", "evaluate_model", "dataset_status"):
+        monkeypatch.setattr(commands, name, interrupt)
+    monkeypatch.setattr(sv.VAE, "sample", interrupt)
+    done = command(verb, *([trained] if verb in ("evaluate", "sample") else []))
+    assert done.status == 130
+    assert done.err == f"scratchvae {verb}: interrupted; files that it had written are whole\n"
+
+
+def start(*arguments: Any, **settings: Any) -> subprocess.Popen[str]:
+    """A process of its own; the reference kernels start soonest."""
+    program = [sys.executable, "-m", "scratchvae.cli", *map(str, arguments)]
+    environment = os.environ | {"SCRATCHVAE_KERNELS": "reference", "PYTHONWARNINGS": "default"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | settings
+    return subprocess.Popen(program, env=environment, **pipes)
+
+
+@pytest.fixture
+def waiting() -> Iterator[Callable[[Path], None]]:
+    def wait(path: Path) -> None:
+        end = time.monotonic() + 30
+        while not path.exists():
+            assert time.monotonic() < end, f"{path} has not come"
+            time.sleep(0.02)
+
+    yield wait
+
+
+@pytest.mark.parametrize("verb", ["train", "variance"])
+def test_a_key_pressed_during_the_work(
+    verb: str, small: tuple[Any, ...], tmp_path: Path, waiting: Callable[[Path], None]
+) -> None:
+    process = start(verb, "--epochs", 1_000_000, "--out", "run", *small)
+    waiting(tmp_path / "run")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == ""
+    assert err == f"scratchvae {verb}: interrupted; files that it had written are whole\n"
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    process = start("check", "--input-dim", 2, "--hidden", "none", "--latent-dim", 1, "--json", "c.json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(timeout=30) == 0
+    assert read(Path("c.json"))["passed"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs Linux's device that is always full")
+def test_output_that_cannot_be_written_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start("data", stdout=full)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert err == "scratchvae data: the standard output cannot be written: No space left on device\n"
