@@ -1,0 +1,78 @@
+"""Runs every kernel on fixed inputs, large enough for threads, and hashes what comes out.
+
+As a program, in a process of its own: `python -m tests.kernels.exercise`, with `fork` to do it in a forked child too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from scratchvae import kernels
+
+
+def results(dtype: type) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+
+    def array(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(dtype)
+
+    x, weight, bias, dy = array(131, 203), array(203, 157), array(157), array(131, 157)
+    yield kernels.matmul(x, weight)
+    yield kernels.matmul_transposed_left(x, dy)
+    yield kernels.matmul_transposed_right(dy, weight)
+    yield kernels.matmul(array(601, 77), array(77, 21))
+    yield kernels.dense_activation(x, weight, bias, "softplus")
+    yield kernels.dense_input_gradient(dy, weight, np.tanh(x), "tanh")
+    dweight, dbias = array(203, 157), array(157)
+    kernels.dense_parameter_gradients(x, dy, dweight, dbias)
+    yield from (dweight, dbias)
+    dlogits = np.empty_like(x)
+    yield kernels.bernoulli_value_and_gradient((x[:1] > 0).astype(dtype), 3 * x, np.ones(131), dlogits)
+    yield dlogits
+    dmean, dlog_var = np.zeros_like(x), np.zeros_like(x)
+    yield kernels.gaussian_kl_value_and_gradient(x, x[::-1], np.ones(131), dmean, dlog_var)
+    yield from (dmean, dlog_var)
+    noise, z = array(262, 203), np.empty((262, 203), dtype)
+    kernels.reparameterize(x, x[::-1], noise, z)
+    kernels.reparameterize_gradient(z, x[::-1], noise, dmean, dlog_var)
+    yield from (z, dmean, dlog_var)
+    state = [array(40_000) for _ in range(3)] + [np.abs(array(40_000))]
+    kernels.adam_update(*state, 0.9, 0.999, 1e-3, 1e-8)
+    kernels.sgd_update(*state[:3], 1e-3, 0.9)
+    yield from state
+    yield kernels.standard_normal(1, 2, np.empty(30_001, dtype))
+    yield kernels.uniform(3, 4, np.empty(30_001, dtype))
+    yield kernels.bernoulli(5, 6, np.full(30_001, 0.3, dtype), np.empty(30_001, dtype))
+    yield kernels.binarize(7, 8, np.arange(30_001).astype(np.uint8), np.empty(30_001, dtype))
+
+
+def digest() -> str:
+    found = hashlib.sha256()
+    for dtype in (np.float32, np.float64):
+        for result in results(dtype):
+            found.update(np.ascontiguousarray(result).tobytes())
+    return found.hexdigest()
+
+
+def digest_in_a_forked_child() -> str:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, digest().encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text
+
+
+if __name__ == "__main__":
+    sys.stdout.write(digest() + "\n")
+    if "fork" in sys.argv:
+        sys.stdout.write(digest_in_a_forked_child() + "\n")

@@ -1,0 +1,93 @@
+"""Compiling: announced once, cached where possible, and right on a processor with nothing special."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from scratchvae.kernels import reference
+from scratchvae.kernels.compiled import compilation
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "SCRATCHVAE_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+
+
+SGD = (
+    "import numpy as np; from scratchvae import kernels\n"
+    "for dtype in (np.float32, np.float64):\n"
+    "    kernels.sgd_update(*(np.ones(3, dtype) for _ in range(3)), 0.1, 0.9)\n"
+)
+
+
+def test_compilation_is_announced_once_and_only_when_the_cache_is_empty(tmp_path: Path) -> None:
+    first, second = (run(SGD, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert first.stderr.count("scratchvae: compiling") == 1
+    assert second.stderr == ""
+    assert list(tmp_path.rglob("*.nbc"))
+
+
+def test_without_a_folder_to_write_to_kernels_are_compiled_all_the_same() -> None:
+    scope: dict = {}
+    exec("def double(x):\n    return x + x", scope)  # numba finds no file of its source, hence no cache
+    kernel = compilation.compile_kernel(scope["double"])
+    assert kernel(21) == 42
+
+
+def test_a_change_of_any_source_makes_new_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plain() -> None:
+        pass
+
+    names = {compilation.compile_kernel(plain, parallel=parallel).__qualname__ for parallel in (False, True)}
+    monkeypatch.setattr(compilation, "_FINGERPRINT", "another")
+    names.add(compilation.compile_kernel(plain).__qualname__)
+    assert len(names) == 3, "serial, parallel and newer kernels are told apart by their names"
+
+
+GENERIC = """
+import sys
+import numpy as np
+from scratchvae import kernels
+from scratchvae.kernels.compiled.tile import VECTOR_BYTES
+rng = np.random.default_rng(0)
+x, weight, bias = rng.normal(size=(21, 33)), rng.normal(size=(33, 70)), rng.normal(size=70)
+results = {"bytes": VECTOR_BYTES, "normals": kernels.standard_normal(1, 2, np.empty(3000, np.float32))}
+for dtype in (np.float32, np.float64):
+    arrays = [array.astype(dtype) for array in (x, weight, bias)]
+    results[f"layer {np.dtype(dtype)}"] = kernels.dense_activation(*arrays, "tanh")
+    results[f"right {np.dtype(dtype)}"] = kernels.matmul_transposed_right(arrays[0], arrays[1].T.copy())
+np.savez(sys.stdout.buffer, **results)
+"""
+
+
+def test_a_processor_without_wide_vectors_gets_right_answers(tmp_path: Path) -> None:
+    program = GENERIC.replace("sys.stdout.buffer", repr(str(tmp_path / "results.npz")))
+    run(program, NUMBA_CPU_NAME="generic")
+    results = np.load(tmp_path / "results.npz")
+    assert results["bytes"] == 16
+    expected = reference.standard_normal(1, 2, np.empty(3000, np.float32))
+    np.testing.assert_array_equal(results["normals"], expected)
+    rng = np.random.default_rng(0)
+    x, weight, bias = rng.normal(size=(21, 33)), rng.normal(size=(33, 70)), rng.normal(size=70)
+    for name, tolerance in (("float32", 1e-4), ("float64", 1e-12)):
+        np.testing.assert_allclose(
+            results[f"layer {name}"], np.tanh(x @ weight + bias), rtol=0, atol=tolerance
+        )
+        np.testing.assert_allclose(results[f"right {name}"], x @ weight, rtol=0, atol=tolerance)

@@ -1,0 +1,96 @@
+"""The same bits on any number of threads, in any process, from several Python threads at once, and after a fork."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numba")
+
+from scratchvae.kernels.compiled import threads
+from tests.kernels.exercise import digest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def expected() -> str:
+    return digest()
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_bits_do_not_depend_on_the_number_of_tasks(
+    number: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_threads", number)
+    assert digest() == expected
+
+
+@pytest.mark.parametrize("number", ["1", "4"])
+def test_bits_do_not_depend_on_the_number_of_threads(number: str, expected: str) -> None:
+    found = run("-m", "tests.kernels.exercise", SCRATCHVAE_NUM_THREADS=number, NUMBA_NUM_THREADS=number)
+    assert found.stdout.split() == [expected], found.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_kernels_work_after_a_fork(layer: str, expected: str) -> None:
+    found = run(
+        "-W",
+        "ignore::DeprecationWarning",
+        "-m",
+        "tests.kernels.exercise",
+        "fork",
+        NUMBA_THREADING_LAYER=layer,
+    )
+    if "No threading layer could be loaded" in found.stderr:
+        pytest.skip(f"numba has no threading layer {layer} here")
+    assert found.stdout.split() == [expected, expected], found.stderr
+
+
+def test_kernels_work_from_several_python_threads_at_once(expected: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: digest(), range(8))) == {expected}
+
+
+def test_a_layer_that_is_not_threadsafe_is_used_by_one_thread_at_a_time(expected: str) -> None:
+    program = (
+        "from concurrent.futures import ThreadPoolExecutor; from tests.kernels.exercise import digest\n"
+        "with ThreadPoolExecutor(4) as pool: print(*set(pool.map(lambda _: digest(), range(8))))"
+    )
+    found = run("-c", program, NUMBA_THREADING_LAYER="workqueue")
+    assert found.stdout.split() == [expected], found.stderr
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
+def test_a_number_of_threads_that_is_none_is_refused(text: str) -> None:
+    last = run("-c", "import scratchvae.kernels", SCRATCHVAE_NUM_THREADS=text).stderr.strip().splitlines()[-1]
+    assert last.startswith(
+        f"ValueError: the environment variable SCRATCHVAE_NUM_THREADS is {text!r}; expected"
+    )
+
+
+def test_number_of_threads_is_what_the_environment_says() -> None:
+    program = "from scratchvae.kernels.compiled.threads import num_threads; print(num_threads())"
+    assert run("-c", program, SCRATCHVAE_NUM_THREADS="3").stdout.strip() == "3"
+    assert run("-c", program, NUMBA_NUM_THREADS="2").stdout.strip() in {
+        "2",
+        os.environ.get("SCRATCHVAE_NUM_THREADS", "2"),
+    }
