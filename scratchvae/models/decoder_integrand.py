@@ -125,7 +125,7 @@ def sample_gradients(
 
     With the sampled KL, f itself depends on mean and log_var. An estimator that differentiates f follows
     that dependence too, so that its gradient is that of the loss at the given noise; its expectation is zero,
-    and an estimator that does not differentiate leaves it out. (5.8)
+    and an estimator that does not differentiate, or follows the path alone, leaves it out. (5.8) (15.1)
 
     Parameters
     ----------
@@ -136,7 +136,8 @@ def sample_gradients(
     dmean, dlog_var : ndarray (S, B, L)
     """
     dmean, dlog_var = estimator.sample_gradients(integrand, mean, log_var, noise)
-    direct = integrand.direct_gradients() if estimator.needs_gradient else None
+    follows_all = estimator.needs_gradient and not getattr(estimator, "path_only", False)
+    direct = integrand.direct_gradients() if follows_all else None
     if direct is None:
         return dmean, dlog_var
     return dmean + direct[0], dlog_var + direct[1]

@@ -135,7 +135,9 @@ class Model:
         -------
         ndarray (num_steps, D)
         """
-        ends = [self._check_pixels(name, x, (self.input_dim,)) for name, x in (("start", start), ("end", end))]
+        ends = [
+            self._check_pixels(name, x, (self.input_dim,)) for name, x in (("start", start), ("end", end))
+        ]
         first, last = self.code(np.stack(ends))
         steps: np.ndarray = np.linspace(0, 1, check_integer("num_steps", num_steps, low=2), dtype=self.dtype)[
             :, None

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from scratchvae import kernels
 from scratchvae.densities.gaussian import (
     gaussian_kl_backward,
     gaussian_kl_forward,
     gaussian_sample_forward,
 )
 from scratchvae.estimators import Estimator, make_estimator
+from scratchvae.estimators.pathwise import Pathwise
 from scratchvae.layers.dense import DenseCache, dense_backward, dense_forward
 from scratchvae.layers.stack import LayerCache, stack_backward, stack_forward
 from scratchvae.models.decoder_integrand import DecoderIntegrand, sample_gradients
@@ -201,6 +203,24 @@ class VAE(Model):
         loss, _ = self._loss_and_gradients(x, noise, make_estimator(estimator), self.beta)
         return loss, {name: gradient.copy() for name, gradient in self.gradients.items()}
 
+    def gradients_by_layers(self, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+        """Pathwise gradients computed room by room, also where `loss_and_gradients` takes the fused kernel.
+
+        Parameters
+        ----------
+        x : ndarray (B, D)
+        noise : ndarray (B, L) or (S, B, L)
+
+        Returns
+        -------
+        dict of str to ndarray
+            Copies, shaped as `parameters`; equal to those of `loss_and_gradients` but for rounding.
+        """
+        x = self.check_x(x)
+        noise = self._noise(noise, None, len(x), 1)
+        self._loss_and_gradients_by_layers(x, noise, Pathwise(), self.beta)
+        return {name: gradient.copy() for name, gradient in self.gradients.items()}
+
     def minibatch_gradients(
         self, x: np.ndarray, noise: NoiseStream, estimator: Estimator, num_samples: int, beta: float
     ) -> tuple[float, ELBO]:
@@ -230,6 +250,14 @@ class VAE(Model):
                 f"num_samples is {len(noise)}, expected at least {estimator.minimum_samples}: "
                 f"{estimator.name} compares the samples of one example with each other"
             )
+        if type(estimator) is Pathwise and len(noise) == 1 and self.kl == "analytic":
+            return self._loss_and_gradients_at_once(x, noise[0], beta)
+        return self._loss_and_gradients_by_layers(x, noise, estimator, beta)
+
+    def _loss_and_gradients_by_layers(
+        self, x: np.ndarray, noise: np.ndarray, estimator: Estimator, beta: float
+    ) -> tuple[float, ELBO]:
+        """The way there and back, room by room, for any estimator."""
         mean, log_var, encoder_cache = self.encoder_forward(x)
         integrand = self.integrand(x, mean, log_var, beta)
         sample_dmean, sample_dlog_var = sample_gradients(integrand, estimator, mean, log_var, noise)
@@ -250,6 +278,25 @@ class VAE(Model):
             from_kl = gaussian_kl_backward(dkl, kl_cache)
             dmean, dlog_var = dmean + from_kl[0], dlog_var + from_kl[1]
         self.encoder_backward(dmean, dlog_var, encoder_cache)
+        return loss, elbo
+
+    def _loss_and_gradients_at_once(
+        self, x: np.ndarray, noise: np.ndarray, beta: float
+    ) -> tuple[float, ELBO]:
+        """The same in one kernel, for one pathwise sample and the closed-form KL: nearly all of all training."""
+        values = np.empty((2, len(x)))
+        kernels.vae_gradients(
+            self.theta,
+            self.gradient,
+            (self.input_dim, *self.hidden, self.latent_dim),
+            self.activation.name,
+            None if self.likelihood.name == "bernoulli" else self.likelihood_variance,
+            beta,
+            x,
+            noise,
+            values,
+        )
+        loss, elbo, _ = elbo_forward(values[:1], values[1], beta)
         return loss, elbo
 
     # ---------------------------------------------------------------- its parts

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from scratchvae import kernels
 from scratchvae.validation import check_array, check_number
 
 __all__ = ["Adam"]
@@ -61,11 +64,16 @@ class Adam:
         """Change theta in place by one step against gradient (P,). (8.2) (8.5)"""
         gradient = check_array("gradient", gradient, shape=self.theta.shape, dtype=self.theta.dtype)
         self.step += 1
-        self.first_moment += (1 - self.beta1) * (gradient - self.first_moment)
-        self.second_moment += (1 - self.beta2) * (gradient * gradient - self.second_moment)
         # Both bias corrections of (8.4) folded into two scalars (8.5): no corrected copies of the moments.
-        root_correction = float(np.sqrt(1 - self.beta2**self.step))
+        root_correction = math.sqrt(1 - self.beta2**self.step)
         step_size = self.learning_rate * root_correction / (1 - self.beta1**self.step)
-        self.theta -= (
-            step_size * self.first_moment / (np.sqrt(self.second_moment) + self.epsilon * root_correction)
+        kernels.adam_update(
+            self.theta,
+            gradient,
+            self.first_moment,
+            self.second_moment,
+            self.beta1,
+            self.beta2,
+            step_size,
+            self.epsilon * root_correction,
         )

@@ -140,7 +140,7 @@ def load_run(folder: str | Path) -> Run:
     history = _read_json(folder / "history.json")
     parts = (config.get("model"), config.get("training")) if isinstance(config, dict) else (None,)
     if not (isinstance(history, list) and all(isinstance(part, dict) for part in parts)):
-        raise ValueError(f"{folder} is no run directory: its configuration or history has another form")  # noqa: TRY004 - a wrong file, not a wrong type
+        raise ValueError(f"{folder} is no run directory: its configuration or history has another form")
     model = make_model(config["model"])
     path = folder / "parameters.npz"
     parameters = read_arrays(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scratchvae import kernels
 from scratchvae.validation import check_array, check_number
 
 __all__ = ["SGD"]
@@ -44,6 +45,4 @@ class SGD:
         """Change theta in place by one step against gradient (P,). (8.1)"""
         gradient = check_array("gradient", gradient, shape=self.theta.shape, dtype=self.theta.dtype)
         self.step += 1
-        self.velocity *= self.momentum
-        self.velocity += gradient
-        self.theta -= self.learning_rate * self.velocity
+        kernels.sgd_update(self.theta, gradient, self.velocity, self.learning_rate, self.momentum)

@@ -18,7 +18,12 @@ from tests.models.cases import (
 )
 from tests.models.test_vae import BAD_X
 from tests.oracles import vae as oracle
-from tests.oracles.complex_step import DIFFERENCE_TOLERANCE, assert_close_to_largest, five_point_vjp, unchanged
+from tests.oracles.complex_step import (
+    DIFFERENCE_TOLERANCE,
+    assert_close_to_largest,
+    five_point_vjp,
+    unchanged,
+)
 
 
 def settings_of(model):

@@ -63,7 +63,7 @@ def test_value_and_every_derivative_are_those_of_the_definition(rng, kl, likelih
 @pytest.mark.parametrize("kl", ["analytic", "sampled"])
 def test_decoder_gradients_are_those_of_the_summed_log_likelihood(rng, kl):
     # Without the divergence, which no parameter of the decoder is in.
-    case, mean, log_var, z, integrand = make(rng, kl)
+    case, *_, z, integrand = make(rng, kl)
     integrand.value(z)
     found = {}
     for i, (dweight, dbias) in enumerate(integrand.decoder_gradients()):
@@ -74,7 +74,9 @@ def test_decoder_gradients_are_those_of_the_summed_log_likelihood(rng, kl):
         total = 0.0
         for z_of_sample in z:
             for x_b, z_b in zip(case.x, z_of_sample, strict=True):
-                total = total + oracle.log_likelihood(x_b, oracle.decode(parameters, z_b, "tanh"), "bernoulli", None)
+                total = total + oracle.log_likelihood(
+                    x_b, oracle.decode(parameters, z_b, "tanh"), "bernoulli", None
+                )
         return total
 
     assert_gradients(found, oracle.complex_step_gradients(summed, parameters))
@@ -90,7 +92,7 @@ def test_output_gradient_is_per_sample_and_in_the_order_of_the_rows(rng):
 
 def test_samples_may_be_arranged_in_groups(rng):
     # (K, groups, B, L), as an estimator that compares K samples gets them.
-    _, mean, log_var, z, integrand = make(rng, "sampled", num_samples=4)
+    *_, z, integrand = make(rng, "sampled", num_samples=4)
     flat = integrand.value_and_gradient(z)
     grouped = integrand.value_and_gradient(z.reshape(2, 2, 3, 2))
     np.testing.assert_array_equal(grouped[0], flat[0].reshape(2, 2, 3))

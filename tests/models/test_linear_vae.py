@@ -49,7 +49,9 @@ def decoder_of(vae):
 def vae_with_exact_posterior(rng, widen=1.0, shift=0.0, **settings):
     """(vae, x): orthogonal rows of W make p(z|x) diagonal, so that q can be it, or off by a known amount."""
     vae, x = linear_vae(rng, **settings)
-    weight = np.linalg.qr(rng.standard_normal((3, vae.latent_dim)))[0].T * np.array([[1.3], [0.5]][: vae.latent_dim])
+    weight = np.linalg.qr(rng.standard_normal((3, vae.latent_dim)))[0].T * np.array(
+        [[1.3], [0.5]][: vae.latent_dim]
+    )
     set_decoder(vae, weight, bias := rng.standard_normal(3))
     _, covariance = oracle.linear_posterior(x, weight, bias, VARIANCE)
     spread = np.diag(covariance)

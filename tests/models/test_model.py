@@ -86,7 +86,7 @@ def test_parameters_and_gradients_are_named_views_in_order(model, shapes):
         np.testing.assert_array_equal(np.concatenate([view.ravel() for view in views.values()]), vector)
         for view in views.values():
             assert np.shares_memory(view, vector)
-            view += 1
+            np.add(view, 1, out=view)
         np.testing.assert_array_equal(vector, np.arange(vector.size) + 1)
     assert not np.shares_memory(model.theta, model.gradient)
 
@@ -181,11 +181,18 @@ def test_interpolation_goes_straight_between_the_codes_and_includes_both_ends(rn
 def test_everything_that_comes_out_has_the_model_s_precision(rng, dtype):
     x = draw_x(rng, "bernoulli", 2)
     for model in both_models(rng, dtype=dtype):
-        results = [model.code(x), model.reconstruct(x), model.interpolate(x[0], x[1]), model.decode(model.code(x))]
+        results = [
+            model.code(x),
+            model.reconstruct(x),
+            model.interpolate(x[0], x[1]),
+            model.decode(model.code(x)),
+        ]
         assert {result.dtype for result in results} == {np.dtype(dtype)}
     vae, _ = both_models(rng, dtype=dtype)
     assert {vae.sample(2, 0).dtype, *(part.dtype for part in vae.encode(x))} == {np.dtype(dtype)}
-    assert {part.dtype for part in vae.elbo(x, rng=0)} == {np.dtype(np.float64)}, "losses are summed in double"
+    assert {part.dtype for part in vae.elbo(x, rng=0)} == {np.dtype(np.float64)}, (
+        "losses are summed in double"
+    )
 
 
 # --- configuration and parameters -------------------------------------------------------------------------
@@ -193,7 +200,12 @@ def test_everything_that_comes_out_has_the_model_s_precision(rng, dtype):
 
 @pytest.mark.parametrize("make", [VAE, Autoencoder])
 def test_configuration_is_every_argument_but_rng(make):
-    settings = {"activation": "softplus", "likelihood": "gaussian", "likelihood_variance": 0.3, "dtype": "float64"}
+    settings = {
+        "activation": "softplus",
+        "likelihood": "gaussian",
+        "likelihood_variance": 0.3,
+        "dtype": "float64",
+    }
     if make is VAE:
         settings |= {"beta": 4.0, "kl": "sampled"}
     model = make(9, (7, 4), 3, binarize="threshold", rng=0, **settings)
@@ -249,7 +261,10 @@ def spoiled(parameters, name):
 
 
 BAD_PARAMETERS = {
-    "one missing": (lambda p: dict(list(p.items())[:-1]), "decoder.1.bias differ; expected ['encoder.0.weight'"),
+    "one missing": (
+        lambda p: dict(list(p.items())[:-1]),
+        "decoder.1.bias differ; expected ['encoder.0.weight'",
+    ),
     "one too many": (lambda p: {**p, "decoder.9.bias": np.zeros(3)}, "decoder.9.bias differ"),
     "another order": (lambda p: dict(reversed(p.items())), "the order of names differ"),
     "transposed": (
@@ -282,13 +297,25 @@ BAD_SETTINGS = [
     ({"hidden": None}, TypeError, "hidden is None, expected a sequence of layer sizes"),
     ({"hidden": (400, 0)}, ValueError, "a size in hidden is 0, expected an integer of at least 1"),
     ({"hidden": (400.0,)}, TypeError, "a size in hidden is 400.0, expected an integer"),
-    ({"activation": "gelu"}, ValueError, "activation is 'gelu', expected one of: " + ", ".join(ACTIVATIONS[:3])),
+    (
+        {"activation": "gelu"},
+        ValueError,
+        "activation is 'gelu', expected one of: " + ", ".join(ACTIVATIONS[:3]),
+    ),
     ({"activation": None}, ValueError, "activation is None, expected one of: identity"),
     ({"likelihood": "poisson"}, ValueError, "likelihood is 'poisson', expected one of: bernoulli, gaussian"),
-    ({"likelihood_variance": 0}, ValueError, "likelihood_variance is 0, expected a finite number greater than 0"),
+    (
+        {"likelihood_variance": 0},
+        ValueError,
+        "likelihood_variance is 0, expected a finite number greater than 0",
+    ),
     ({"likelihood_variance": np.nan}, ValueError, "likelihood_variance is nan, expected a finite number"),
     ({"likelihood_variance": "1"}, TypeError, "likelihood_variance is '1', expected a number"),
-    ({"binarize": "static"}, ValueError, "binarize is 'static', expected one of: dynamic, threshold, None, auto"),
+    (
+        {"binarize": "static"},
+        ValueError,
+        "binarize is 'static', expected one of: dynamic, threshold, None, auto",
+    ),
     ({"binarize": False}, ValueError, "binarize is False, expected one of"),
     ({"dtype": np.float16}, ValueError, "dtype is float16, expected float32 (for training) or float64"),
     ({"dtype": int}, ValueError, "dtype is int64, expected float32"),
@@ -307,16 +334,24 @@ BAD_SETTINGS_OF_A_VAE = [
 
 @pytest.mark.parametrize(
     ("make", "settings", "error", "words"),
-    [(VAE, *bad) for bad in BAD_SETTINGS + BAD_SETTINGS_OF_A_VAE] + [(Autoencoder, *bad) for bad in BAD_SETTINGS],
+    [(VAE, *bad) for bad in BAD_SETTINGS + BAD_SETTINGS_OF_A_VAE]
+    + [(Autoencoder, *bad) for bad in BAD_SETTINGS],
     ids=lambda part: str(part) if isinstance(part, dict) else getattr(part, "__name__", ""),
 )
 def test_bad_settings_are_refused_in_one_sentence(make, settings, error, words):
-    assert_refused(error, words, lambda: make(**{"input_dim": 9, "hidden": (4,), "latent_dim": 2, "rng": 0} | settings))
+    assert_refused(
+        error, words, lambda: make(**{"input_dim": 9, "hidden": (4,), "latent_dim": 2, "rng": 0} | settings)
+    )
 
 
 BAD_CALLS = {
     "decode another size": ("decode", (np.zeros((3, 4)),), ValueError, "z has shape (3, 4), expected (B, 2)"),
-    "decode one code without its axis": ("decode", (np.zeros(2),), ValueError, "z has shape (2,), expected (B, 2)"),
+    "decode one code without its axis": (
+        "decode",
+        (np.zeros(2),),
+        ValueError,
+        "z has shape (2,), expected (B, 2)",
+    ),
     "decode NaN": ("decode", (np.full((1, 2), np.nan),), ValueError, "z has … nan at index (0, 0)"),
     "interpolate images": (
         "interpolate",
@@ -342,7 +377,12 @@ BAD_CALLS = {
         ValueError,
         "end has the value -2 … expected values in [0, 1]",
     ),
-    "interpolate to bytes": ("interpolate", (np.zeros(5), np.zeros(5, np.uint8)), TypeError, "end holds bytes"),
+    "interpolate to bytes": (
+        "interpolate",
+        (np.zeros(5), np.zeros(5, np.uint8)),
+        TypeError,
+        "end holds bytes",
+    ),
     "interpolate in one step": (
         "interpolate",
         (np.zeros(5), np.zeros(5), 1),

@@ -86,7 +86,9 @@ def test_a_batch_mean_baseline_shrinks_the_encoder_s_gradient_by_one_over_the_sa
     exact = expected_gradient(case.vae, case.x, make_estimator("pathwise"), 1, 3)
     for num_samples in (2, 3):
         found = expected_gradient(case.vae, case.x, biased, num_samples, 3)
-        encoder = np.concatenate([np.full(p.size, n.startswith("encoder")) for n, p in case.vae.parameters.items()])
+        encoder = np.concatenate(
+            [np.full(p.size, n.startswith("encoder")) for n, p in case.vae.parameters.items()]
+        )
         expected = np.where(encoder, 1 - 1 / num_samples, 1.0) * exact
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(exact).max())
 
@@ -238,5 +240,7 @@ def test_sampled_gradient_of_the_encoder_is_the_exact_one(rng, name):
     copies = needed_copies(name)
     assert 30 <= copies <= 4000
     assert not looks_biased(name, sampled_derivatives(make_estimator(name), copies, rng))
-    biased = ScoreFunction(name, batch_mean, 2) if name.endswith("leave-one-out") else Shrunk(make_estimator(name))
+    biased = (
+        ScoreFunction(name, batch_mean, 2) if name.endswith("leave-one-out") else Shrunk(make_estimator(name))
+    )
     assert looks_biased(name, sampled_derivatives(biased, copies, rng))

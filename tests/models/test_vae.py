@@ -23,7 +23,12 @@ from tests.models.cases import (
     make_case,
 )
 from tests.oracles import vae as oracle
-from tests.oracles.complex_step import DIFFERENCE_TOLERANCE, assert_close_to_largest, five_point_vjp, unchanged
+from tests.oracles.complex_step import (
+    DIFFERENCE_TOLERANCE,
+    assert_close_to_largest,
+    five_point_vjp,
+    unchanged,
+)
 
 # --- gradients of the whole model -------------------------------------------------------------------------
 
@@ -35,7 +40,13 @@ from tests.oracles.complex_step import DIFFERENCE_TOLERANCE, assert_close_to_lar
 def test_gradients_are_those_of_the_definition(rng, activation, likelihood, depth, num_samples):
     for kl, beta in itertools.product(("analytic", "sampled"), (0.0, 1.0, 4.0)):
         case = make_case(
-            rng, depth=depth, num_samples=num_samples, activation=activation, likelihood=likelihood, kl=kl, beta=beta
+            rng,
+            depth=depth,
+            num_samples=num_samples,
+            activation=activation,
+            likelihood=likelihood,
+            kl=kl,
+            beta=beta,
         )
         assert_gradients_are_the_oracle_s(case)
 
@@ -66,9 +77,13 @@ def test_gradients_are_those_of_the_shipped_loss(rng, activation, likelihood, de
 
 def test_gradients_in_single_precision_are_those_in_double(rng):
     for activation, likelihood in itertools.product(ACTIVATIONS, LIKELIHOODS):
-        case = make_case(rng, depth=2, num_samples=2, activation=activation, likelihood=likelihood, smooth=True)
+        case = make_case(
+            rng, depth=2, num_samples=2, activation=activation, likelihood=likelihood, smooth=True
+        )
         loss, gradients = case.vae.loss_and_gradients(case.x, case.noise)
-        twin = VAE(**{k: v for k, v in case.vae.config().items() if k != "model"} | {"dtype": "float32"}, rng=0)
+        twin = VAE(
+            **{k: v for k, v in case.vae.config().items() if k != "model"} | {"dtype": "float32"}, rng=0
+        )
         twin.load_parameters(case.vae.parameters)
         single_loss, single = twin.loss_and_gradients(case.x, case.noise)
         assert single_loss == pytest.approx(loss, rel=1e-5)
@@ -141,7 +156,21 @@ def test_elbo_loss_and_loss_and_gradients_agree(rng):
         assert loss == pytest.approx(-elbo.value.mean(), rel=1e-14)
         for estimator in ESTIMATORS:
             if num_samples >= make_estimator(estimator).minimum_samples:
-                assert case.vae.loss_and_gradients(case.x, case.noise, estimator=estimator)[0] == loss
+                again, _ = case.vae.loss_and_gradients(case.x, case.noise, estimator=estimator)
+                assert again == pytest.approx(loss, rel=1e-14)
+
+
+def test_loss_and_gradient_are_of_the_same_noise(rng):
+    # Two samples of unequal noise, the first of them none at all: exchanged, they would give another loss.
+    case = make_case(rng, num_samples=2)
+    case.noise[0] = 0
+    for samples in ([0], [1], [0, 1]):
+        noise = case.noise[samples]
+        loss, gradients = case.vae.loss_and_gradients(case.x, noise)
+        assert loss == pytest.approx(case._replace(noise=noise).oracle_loss(case.vae.parameters), rel=1e-13)
+        assert loss == pytest.approx(case.vae.loss(case.x, noise), rel=1e-13)
+        exact = oracle.complex_step_gradients(case._replace(noise=noise).oracle_loss, case.vae.parameters)
+        assert_gradients(gradients, exact)
 
 
 def test_noise_of_one_sample_needs_no_axis_for_it(rng):
@@ -227,7 +256,8 @@ def test_an_estimator_object_keeps_what_it_has_learned(rng):
     case = make_case(rng, num_samples=2)
     estimator = make_estimator("score-function-running-mean", decay=0.5)
     first, second = (
-        case.vae.loss_and_gradients(case.x, case.noise, estimator=estimator)[1]["encoder.mean.bias"] for _ in range(2)
+        case.vae.loss_and_gradients(case.x, case.noise, estimator=estimator)[1]["encoder.mean.bias"]
+        for _ in range(2)
     )
     assert estimator.center.count == 4
     assert (first != second).any(), "the second time there is a baseline"
@@ -326,17 +356,18 @@ def test_extreme_posteriors_give_finite_gradients(rng, dtype, log_var, kl, estim
         assert np.isfinite(gradient).all(), name
 
 
+@pytest.mark.parametrize("num_samples", [1, 2])
 @pytest.mark.parametrize("logit", [-1e4, 1e4])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_confidently_wrong_decoder_still_has_a_gradient(dtype, logit):
+def test_a_confidently_wrong_decoder_still_has_a_gradient(dtype, logit, num_samples):
     # Clipped probabilities would leave it none; a logarithm of zero would leave it a NaN.
     vae = VAE(4, (), 2, dtype=dtype, rng=0)
     vae.parameters["decoder.0.bias"][...] = logit
-    wrong = np.full((3, 4), 0.0 if logit > 0 else 1.0)
-    loss, gradients = vae.loss_and_gradients(wrong, np.zeros((3, 2)))
+    wrong, noise = np.full((3, 4), 0.0 if logit > 0 else 1.0), np.zeros((num_samples, 3, 2))
+    loss, gradients = vae.loss_and_gradients(wrong, noise)
     assert loss > 3.9e4
     np.testing.assert_allclose(gradients["decoder.0.bias"], np.sign(logit), rtol=1e-6)
-    loss, gradients = vae.loss_and_gradients(1 - wrong, np.zeros((3, 2)))
+    loss, gradients = vae.loss_and_gradients(1 - wrong, noise)
     assert not gradients["decoder.0.bias"].any(), "nothing is left to learn"
 
 
@@ -349,7 +380,11 @@ BAD_X = {
     "images": (np.zeros((3, 1, 5)), ValueError, "x has shape (3, 1, 5), expected (B, 5)"),
     "nothing": (np.zeros((0, 5)), ValueError, "x has shape (0, 5), expected (B, 5)"),
     "NaN": (np.full((3, 5), np.nan), ValueError, "x has … nan at index (0, 0) … expected finite numbers"),
-    "infinite": (np.full((1, 5), -np.inf), ValueError, "x has … -inf at index (0, 0) … expected finite numbers"),
+    "infinite": (
+        np.full((1, 5), -np.inf),
+        ValueError,
+        "x has … -inf at index (0, 0) … expected finite numbers",
+    ),
     "above 1": (np.full((3, 5), 1.5), ValueError, "x has … 1.5 … expected values in [0, 1]: a Bernoulli"),
     "below 0": (np.full((3, 5), -0.5), ValueError, "x has … -0.5 … expected values in [0, 1]: a Bernoulli"),
     "bytes": (np.zeros((3, 5), np.uint8), TypeError, "x holds bytes (uint8), expected … float32"),
@@ -368,11 +403,23 @@ def test_bad_data_is_refused_in_one_sentence(method, what):
 
 
 BAD_NOISE = {
-    "another latent_dim": ({"noise": np.zeros((3, 3))}, ValueError, "noise has shape (3, 3), expected (3, 2)"),
+    "another latent_dim": (
+        {"noise": np.zeros((3, 3))},
+        ValueError,
+        "noise has shape (3, 3), expected (3, 2)",
+    ),
     "another batch": ({"noise": np.zeros((2, 2))}, ValueError, "noise has shape (2, 2), expected (3, 2)"),
     "one for the whole batch": ({"noise": np.zeros(2)}, ValueError, "noise has shape (2,), expected (3, 2)"),
-    "shared by the latents": ({"noise": np.zeros((3, 1))}, ValueError, "noise has shape (3, 1), expected (3, 2)"),
-    "no sample": ({"noise": np.zeros((0, 3, 2))}, ValueError, "noise has shape (0, 3, 2), expected (S, 3, 2)"),
+    "shared by the latents": (
+        {"noise": np.zeros((3, 1))},
+        ValueError,
+        "noise has shape (3, 1), expected (3, 2)",
+    ),
+    "no sample": (
+        {"noise": np.zeros((0, 3, 2))},
+        ValueError,
+        "noise has shape (0, 3, 2), expected (S, 3, 2)",
+    ),
     "axes in another order": (
         {"noise": np.zeros((3, 2, 4))},
         ValueError,
@@ -403,7 +450,11 @@ def test_bad_noise_is_refused_in_one_sentence(method, what):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"estimator": "reinforce"}, ValueError, "estimator is 'reinforce', expected one of: pathwise, score-function"),
+        (
+            {"estimator": "reinforce"},
+            ValueError,
+            "estimator is 'reinforce', expected one of: pathwise, score-function",
+        ),
         ({"estimator": None}, TypeError, "estimator is None, expected one of: pathwise, score-function"),
         (
             {"estimator": "score-function-leave-one-out"},
@@ -419,7 +470,9 @@ def test_bad_noise_is_refused_in_one_sentence(method, what):
     ids=["unknown", "None", "too few asked for", "too few given"],
 )
 def test_a_bad_estimator_is_refused_in_one_sentence(arguments, error, words):
-    assert_refused(error, words, lambda: VAE(INPUT_DIM, (4,), 2, rng=0).loss_and_gradients(GOOD_X, **arguments))
+    assert_refused(
+        error, words, lambda: VAE(INPUT_DIM, (4,), 2, rng=0).loss_and_gradients(GOOD_X, **arguments)
+    )
 
 
 @pytest.mark.parametrize(

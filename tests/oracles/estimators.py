@@ -81,12 +81,14 @@ def quadratic_variances(mean, deviation, target):
         "mean baseline": 8 * a**2 + 10 * v,
         "optimal baseline": 8 * a**2 + 6 * v,
         "pathwise": 4 * v,
+        "measure-valued": a**2 * (16 / math.pi - 4),
     }
     with_respect_to_deviation = {
         "score-function": 2 * a**4 / v + 60 * a**2 + 74 * v,
         "mean baseline": 40 * a**2 + 56 * v,
         "optimal baseline": 40 * a**2 + 24 * v,
         "pathwise": 4 * a**2 + 8 * v,
+        "measure-valued": 4 * a**2 + 4 * v,
     }
     table = {(method, "mean"): value for method, value in with_respect_to_mean.items()}
     table |= {(method, "log_var"): v / 4 * value for method, value in with_respect_to_deviation.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import mpmath
 import numpy as np
@@ -76,3 +77,33 @@ def precise_expectation(function, mean=0, deviation=1, breaks=()):
 
     points = [mean + deviation * mpmath.mpf(step) for step in np.linspace(-17, 17, 18).tolist()]
     return mpmath.quad(integrand, sorted([*points, *map(mpmath.mpf, breaks)]), method="gauss-legendre")
+
+
+def _panels(edges, count):
+    """Gauss–Legendre with `count` points in each interval between two edges: nodes and weights."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    half = np.diff(edges) / 2
+    centre = (np.asarray(edges)[1:] + np.asarray(edges)[:-1]) / 2
+    return (centre[:, None] + half[:, None] * nodes).ravel(), (half[:, None] * weights).ravel()
+
+
+@functools.cache
+def chi_rule(degrees, count=24):
+    """Nodes and weights for E f(√(ε₁² + … + ε_degrees²)), f analytic; beyond 14 there is nothing left."""
+    nodes, weights = _panels(np.linspace(0, 14, 8), count)
+    density = nodes ** (degrees - 1) * np.exp(-(nodes**2) / 2)
+    return nodes, weights * density / (2 ** (degrees / 2 - 1) * math.gamma(degrees / 2))
+
+
+@functools.cache
+def cosine_rule(count=24):
+    """Nodes and weights for E f(u), u uniform on (−1, 1), where f may have a kink or a jump at zero."""
+    nodes, weights = _panels([-1, 0, 1], count)
+    return nodes, weights / 2
+
+
+def grid(*rules):
+    """The product of rules (nodes, weights): a list of arrays of nodes, one for each rule, and their weights."""
+    nodes = np.meshgrid(*(rule[0] for rule in rules), indexing="ij")
+    weights = functools.reduce(np.multiply.outer, (rule[1] for rule in rules))
+    return [axis.ravel() for axis in nodes], weights.ravel()

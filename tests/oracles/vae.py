@@ -104,7 +104,9 @@ def autoencoder_loss(parameters, x, *, activation, likelihood, variance=1.0):
     depth = count_layers(parameters, "encoder")
     total = 0.0
     for x_b in x:
-        code = affine(parameters, "encoder.code", through_hidden(parameters, "encoder", depth, activation, x_b))
+        code = affine(
+            parameters, "encoder.code", through_hidden(parameters, "encoder", depth, activation, x_b)
+        )
         total = total - log_likelihood(x_b, decode(parameters, code, activation), likelihood, variance)
     return total / len(x)
 
@@ -139,12 +141,17 @@ def complex_step_gradients(loss, parameters):
 def inputs_of_activations(parameters, x, noise, activation):
     """Everything that enters an activation of a VAE, for every example and sample: a list of arrays."""
     seen = []
-    encoder_depth, decoder_depth = count_layers(parameters, "encoder"), count_layers(parameters, "decoder") - 1
+    encoder_depth, decoder_depth = (
+        count_layers(parameters, "encoder"),
+        count_layers(parameters, "decoder") - 1,
+    )
     for noise_of_sample in noise:
         for x_b, noise_b in zip(x, noise_of_sample, strict=True):
             through_hidden(parameters, "encoder", encoder_depth, activation, x_b, seen)
             mean, spread = posterior(parameters, x_b, activation)
-            through_hidden(parameters, "decoder", decoder_depth, activation, mean + np.sqrt(spread) * noise_b, seen)
+            through_hidden(
+                parameters, "decoder", decoder_depth, activation, mean + np.sqrt(spread) * noise_b, seen
+            )
     return seen
 
 

@@ -47,7 +47,14 @@ class Spy:
     """Records what the loop hands to a model, step by step."""
 
     def __init__(self, model, monkeypatch):
-        self.batches, self.noise, self.betas, self.losses, self.samples, self.validation = [], [], [], [], [], []
+        self.batches, self.noise, self.betas, self.losses, self.samples, self.validation = (
+            [],
+            [],
+            [],
+            [],
+            [],
+            [],
+        )
         gradients, elbo = model.minibatch_gradients, model.minibatch_elbo
 
         def minibatch_gradients(x, **settings):
@@ -75,23 +82,36 @@ def digits():
     return load_dataset("digits")
 
 
+def without_a_code(digits, likelihood):
+    """The loss on unseen digits of the best decoder that ignores its input: it says the mean of each pixel."""
+    mean, x = digits.train.astype(np.float64).mean(axis=0).clip(1e-3, 1 - 1e-3), digits.test
+    if likelihood == "gaussian":
+        return float(((x - mean) ** 2 / VARIANCE + np.log(2 * np.pi * VARIANCE)).sum(axis=1).mean() / 2)
+    return float(-(x * np.log(mean) + (1 - x) * np.log(1 - mean)).sum(axis=1).mean())
+
+
+VARIANCE = 0.05
+
+
 @pytest.mark.parametrize(
-    ("model", "options", "gain"),
+    ("model", "settings", "options", "gain"),
     [
-        # nats per digit of 64 pixels by which the loss on unseen digits must fall in five epochs; half of what it does
-        (VAE(64, (64,), 8, rng=0), {}, 8.0),
-        (VAE(64, (64,), 8, likelihood="gaussian", likelihood_variance=0.05, rng=0), {}, 60.0),
-        (VAE(64, (64,), 8, kl="sampled", activation="tanh", rng=0), {"optimizer": "sgd", "learning_rate": 0.05}, 5.0),
-        (Autoencoder(64, (), 16, rng=0), {}, 8.0),
-        (VAE(64, (64,), 8, rng=0), {"estimator": "score-function-leave-one-out", "num_samples": 8}, 6.0),
+        # by how many nats eight epochs have to beat it: at most half of what they do
+        ("VAE", {}, {}, 1.0),
+        ("VAE", {"likelihood": "gaussian", "likelihood_variance": VARIANCE}, {}, 6.0),
+        ("VAE", {"kl": "sampled", "activation": "tanh"}, {"optimizer": "sgd", "learning_rate": 0.05}, 0.4),
+        ("VAE", {}, {"estimator": "score-function-leave-one-out", "num_samples": 4}, 0.9),
+        ("autoencoder", {"hidden": ()}, {}, 4.5),
     ],
-    ids=["VAE", "Gaussian VAE", "sampled KL by SGD", "64-16-64 autoencoder", "leave-one-out"],
+    ids=["VAE", "Gaussian VAE", "sampled KL by SGD", "leave-one-out", "64-8-64 autoencoder"],
 )
-def test_learns_real_digits(digits, model, options, gain):
-    start = average_terms(model, digits.test, 0)[0]
-    history = train(model, digits.train, epochs=5, batch_size=32, validation=digits.test, **options)
-    losses = [start, *history.column("validation_loss")]
-    assert losses[-1] < start - gain, losses
+def test_learns_from_real_digits_to_use_its_code(digits, model, settings, options, gain):
+    trained = make(model, **{"input_dim": 64, "hidden": (64,), "latent_dim": 8} | settings)
+    start = average_terms(trained, digits.test, 0)[0]
+    options = {"epochs": 8, "batch_size": 32, "learning_rate": 4e-3, "validation": digits.test} | options
+    history = train(trained, digits.train, **options)
+    end = history.column("validation_loss")[-1]
+    assert end < without_a_code(digits, settings.get("likelihood")) - gain < start - 10
     assert history.column("loss")[-1] < history.column("loss")[0]
 
 
@@ -177,6 +197,15 @@ def test_validation_is_the_same_question_each_time(rng, monkeypatch):
     history = train(model, grey(rng), validation=grey(rng, 7), learning_rate=1e-30)
     np.testing.assert_array_equal(spy.validation[0], spy.validation[1])
     assert len(set(history.column("validation_loss"))) == 1
+
+
+def test_validation_is_on_the_validation_set(rng, monkeypatch):
+    model, validation = make(binarize=None), grey(rng, 7)
+    spy = Spy(model, monkeypatch)
+    train(model, grey(rng), validation=validation)
+    for seen in spy.validation:
+        np.testing.assert_array_equal(seen, validation)
+    assert len(spy.validation) == 3
 
 
 # --- minibatches ------------------------------------------------------------------------------------------
@@ -349,14 +378,18 @@ def test_average_is_over_examples_however_they_are_cut(rng, monkeypatch):
     assert loss == pytest.approx(-(reconstruction - 2.0 * kl), rel=1e-12)
 
 
-def test_average_over_many_samples_comes_near_that_over_more(rng):
-    # Two independent means over 2000 samples of each of ten examples: within 6 of their standard errors.
-    model, x = make(binarize=None, dtype="float64"), grey(rng)
-    single = [average_terms(model, x, seed)[0] for seed in range(50)]
-    error = np.std(single) / math.sqrt(2000)
-    first, second = (average_terms(model, x, seed, num_samples=2000)[0] for seed in (100, 101))
-    assert first != second
-    assert abs(first - second) < 6 * math.sqrt(2) * 1.5 * error
+def test_average_takes_as_many_samples_as_asked_for(rng, monkeypatch):
+    model, asked = make(), []
+    right = model.minibatch_elbo
+
+    def record(x, noise, num_samples):
+        asked.append(num_samples)
+        return right(x, noise=noise, num_samples=num_samples)
+
+    monkeypatch.setattr(model, "minibatch_elbo", record)
+    average_terms(model, grey(rng), 0)
+    average_terms(model, grey(rng), 0, num_samples=7)
+    assert asked == [1, 7]
 
 
 # --- it stops in time -------------------------------------------------------------------------------------
@@ -404,32 +437,27 @@ def states(model, x, steps):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Adam, "update", update)
-        train(model, x, epochs=math.ceil(steps / 3))
+        train(model, x, epochs=math.ceil(steps / 3), estimator=BadAt(None))
     return kept
 
 
-@pytest.mark.parametrize(("bad", "every", "restored"), [(5, 100, 0), (5, 1, 4), (5, 2, 4), (6, 2, 4), (1, 100, 0)])
-def test_the_last_good_parameters_are_put_back(rng, monkeypatch, bad, every, restored):
+@pytest.mark.parametrize(
+    ("bad", "every", "restored"), [(5, 100, 0), (5, 1, 3), (5, 2, 2), (6, 2, 4), (1, 100, 0)]
+)
+def test_the_last_parameters_known_to_be_good_are_put_back(rng, monkeypatch, bad, every, restored):
+    # Parameters are known to be good when a step from them went well, so never those of the failing step.
     x = black_and_white(rng)
     good = states(make(), x, 6)
     monkeypatch.setattr(module, "_STEPS_BETWEEN_COPIES", every)
     model = make()
     error = diverge(model, x, estimator=BadAt(bad))
     assert f"back at its parameters after step {restored};" in str(error)
-    # Copies are of parameters whose step went well: those before the failing step are not known to be good.
-    expected = restored if every != 1 else bad - 2
-    np.testing.assert_array_equal(model.theta, good[expected])
+    np.testing.assert_array_equal(model.theta, good[restored])
 
 
-@pytest.mark.parametrize(
-    ("spoiled", "named"),
-    [
-        ("encoder.0.bias", "encoder.0.bias"),
-        ("decoder.1.weight", "decoder.1.weight"),
-    ],
-)
+@pytest.mark.parametrize("spoiled", ["encoder.0.bias", "decoder.1.weight"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_spoiled_parameter_is_named(rng, monkeypatch, spoiled, named, value):
+def test_a_spoiled_parameter_is_named(rng, monkeypatch, spoiled, value):
     model = make()
     right = Adam.update
 
@@ -440,7 +468,7 @@ def test_a_spoiled_parameter_is_named(rng, monkeypatch, spoiled, named, value):
 
     monkeypatch.setattr(Adam, "update", update)
     error = diverge(model, black_and_white(rng))
-    assert (error.step, error.tensor) == (4, named)
+    assert (error.step, error.tensor) == (4, spoiled)
     assert len(error.history) == 1
     assert np.isfinite(model.theta).all()
 
@@ -480,10 +508,12 @@ def test_a_learning_rate_far_too_large_is_an_error_and_no_warning(rng, model):
     ):
         trained = make(model)
         before = digest(trained)
-        with np.errstate(all="warn"):
+        with np.errstate(over="warn", divide="warn", invalid="warn"):
             error = diverge(trained, black_and_white(rng), **options)
         assert "try a smaller learning rate" in str(error)
-        assert error.tensor in [name for name, _ in trained.forward_tensors(np.zeros((1, WIDTH)), np.zeros((1, 1, 2)))]
+        assert error.tensor in [
+            name for name, _ in trained.forward_tensors(np.zeros((1, WIDTH)), np.zeros((1, 1, 2)))
+        ]
         assert digest(trained) == before
 
 
@@ -497,8 +527,16 @@ def test_a_run_that_diverged_can_be_taken_up_again(rng):
 
 GOOD = np.zeros((10, WIDTH))
 BAD = {
-    "labels": ({"x": np.zeros(10)}, ValueError, "x has shape (10,), expected (N, 6) … labels instead of images?"),
-    "nothing": ({"x": np.zeros((0, WIDTH))}, ValueError, "x has shape (0, 6), expected (N, 6) with N at least 1"),
+    "labels": (
+        {"x": np.zeros(10)},
+        ValueError,
+        "x has shape (10,), expected (N, 6) … labels instead of images?",
+    ),
+    "nothing": (
+        {"x": np.zeros((0, WIDTH))},
+        ValueError,
+        "x has shape (0, 6), expected (N, 6) with N at least 1",
+    ),
     "a number": ({"x": 3.0}, ValueError, "x has shape (), expected (N, 6)"),
     "another width": ({"x": np.zeros((10, 5))}, ValueError, "x has shape (10, 5), expected (B, 6)"),
     "bytes of another width": (
@@ -506,27 +544,51 @@ BAD = {
         ValueError,
         "x has shape (10, 5), expected (N, 6)",
     ),
-    "zeros and ones as bytes": ({"x": np.ones((10, WIDTH), np.uint8)}, ValueError, "x holds bytes no larger than 1"),
+    "zeros and ones as bytes": (
+        {"x": np.ones((10, WIDTH), np.uint8)},
+        ValueError,
+        "x holds bytes no larger than 1",
+    ),
     "NaN": ({"x": np.full((10, WIDTH), np.nan)}, ValueError, "x has … nan at index (0, 0)"),
-    "outside": ({"x": np.full((10, WIDTH), 255.0)}, ValueError, "x has … 255 … expected values in [0, 1]: a Bernoulli"),
+    "outside": (
+        {"x": np.full((10, WIDTH), 255.0)},
+        ValueError,
+        "x has … 255 … expected values in [0, 1]: a Bernoulli",
+    ),
     "words": ({"x": np.full((10, WIDTH), "x")}, TypeError, "x has dtype <U1"),
-    "validation labels": ({"validation": np.zeros(4)}, ValueError, "validation has shape (4,), expected (N, 6)"),
+    "validation labels": (
+        {"validation": np.zeros(4)},
+        ValueError,
+        "validation has shape (4,), expected (N, 6)",
+    ),
     "validation outside": ({"validation": GOOD - 0.5}, ValueError, "validation has … -0.5 … in [0, 1]"),
     "no validation": ({"validation": np.zeros((0, WIDTH))}, ValueError, "validation has shape (0, 6)"),
     "epochs": ({"epochs": -1}, ValueError, "epochs is -1, expected an integer of at least 0"),
     "half an epoch": ({"epochs": 0.5}, TypeError, "epochs is 0.5, expected an integer"),
     "batch_size": ({"batch_size": 0}, ValueError, "batch_size is 0, expected an integer of at least 1"),
-    "learning_rate": ({"learning_rate": 0}, ValueError, "learning_rate is 0, expected a finite number greater than 0"),
+    "learning_rate": (
+        {"learning_rate": 0},
+        ValueError,
+        "learning_rate is 0, expected a finite number greater than 0",
+    ),
     "no rate": ({"learning_rate": "fast"}, TypeError, "learning_rate is 'fast', expected a number"),
     "optimizer": ({"optimizer": "rmsprop"}, ValueError, "optimizer is 'rmsprop', expected one of: adam, sgd"),
-    "estimator": ({"estimator": "reinforce"}, ValueError, "estimator is 'reinforce', expected one of: pathwise"),
+    "estimator": (
+        {"estimator": "reinforce"},
+        ValueError,
+        "estimator is 'reinforce', expected one of: pathwise",
+    ),
     "num_samples": ({"num_samples": 0}, ValueError, "num_samples is 0, expected an integer of at least 1"),
     "too few to compare": (
         {"num_samples": 1, "estimator": "score-function-leave-one-out"},
         ValueError,
         "num_samples is 1, expected an integer of at least 2",
     ),
-    "warm-up": ({"kl_warmup_epochs": -1}, ValueError, "kl_warmup_epochs is -1, expected a finite number at least 0"),
+    "warm-up": (
+        {"kl_warmup_epochs": -1},
+        ValueError,
+        "kl_warmup_epochs is -1, expected a finite number at least 0",
+    ),
     "rng": ({"rng": "dice"}, TypeError, "rng is 'dice'"),
 }
 

@@ -81,9 +81,14 @@ def test_the_cursor_is_back_after_an_error(clock, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with pytest.raises(ZeroDivisionError), Progress("counting", 10) as bar:
-        clock.now += 5
-        bar.advance()
-        raise ZeroDivisionError
+
+    def fail():
+        with Progress("counting", 10) as bar:
+            clock.now += 5
+            bar.advance()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     written = terminal.getvalue()
     assert written.count("\x1b[?25h") == written.count("\x1b[?25l") == 1

@@ -42,7 +42,13 @@ def run(tmp_path):
     "model",
     [
         small_vae(),
-        small_vae((4, 3), activation="softplus", likelihood="gaussian", likelihood_variance=0.1 + 0.2, dtype="float64"),
+        small_vae(
+            (4, 3),
+            activation="softplus",
+            likelihood="gaussian",
+            likelihood_variance=0.1 + 0.2,
+            dtype="float64",
+        ),
         small_vae((), beta=0.25, kl="sampled", binarize="threshold"),
         Autoencoder(6, (3,), 2, likelihood="gaussian", rng=0),
         Autoencoder(6, binarize=None, dtype="float64", rng=0),
@@ -117,9 +123,7 @@ def test_the_new_file_takes_the_old_one_s_place_only_when_it_is_on_the_disk(tmp_
     path.write_bytes(b"old")
     seen = []
     right = module.os.fsync
-    monkeypatch.setattr(
-        module.os, "fsync", lambda number: (seen.append(path.read_bytes()), right(number))
-    )
+    monkeypatch.setattr(module.os, "fsync", lambda number: (seen.append(path.read_bytes()), right(number)))
     write_atomically(path, lambda file: file.write(b"new"))
     assert seen == [b"old"]
     assert path.read_bytes() == b"new"
@@ -168,7 +172,9 @@ def test_what_json_cannot_hold_is_noticed_before_anything_is_written(run, histor
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
-        assert_refused(ValueError, f"{folder} is no run directory … config.json", lambda folder=folder: load_run(folder))
+        assert_refused(
+            ValueError, f"{folder} is no run directory … config.json", lambda folder=folder: load_run(folder)
+        )
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -192,7 +198,7 @@ def test_no_truncated_or_damaged_parameters_get_in(run):
     whole, theta = path.read_bytes(), load_run(run).model.theta.tobytes()
     for length in range(0, len(whole), 13):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="parameters.npz"):
+        with pytest.raises(ValueError, match=r"parameters\.npz"):
             load_run(run)
     noticed = 0
     for position in range(0, len(whole), 5):
@@ -200,7 +206,9 @@ def test_no_truncated_or_damaged_parameters_get_in(run):
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
         try:
-            assert load_run(run).model.theta.tobytes() == theta, f"byte {position} changed a parameter in silence"
+            assert load_run(run).model.theta.tobytes() == theta, (
+                f"byte {position} changed a parameter in silence"
+            )
         except ValueError as error:
             assert "parameters.npz" in str(error)  # noqa: PT017 - either outcome is fine
             noticed += 1
@@ -235,7 +243,9 @@ def test_pickle_is_never_opened(run):
 
 
 def replace_parameters(run, **changes):
-    parameters = {name: value for name, value in {**small_vae().parameters, **changes}.items() if value is not None}
+    parameters = {
+        name: value for name, value in {**small_vae().parameters, **changes}.items() if value is not None
+    }
     with (run / "parameters.npz").open("wb") as file:
         np.savez(file, **parameters)
 
@@ -254,7 +264,9 @@ def replace_parameters(run, **changes):
 )
 def test_parameters_of_another_model_are_refused(run, changes, words):
     replace_parameters(run, **changes)
-    assert_refused(ValueError, f"parameters.npz does not fit the model in config.json: … {words}", lambda: load_run(run))
+    assert_refused(
+        ValueError, f"parameters.npz does not fit the model in config.json: … {words}", lambda: load_run(run)
+    )
 
 
 def test_a_single_array_in_place_of_the_parameters_is_refused(run):
@@ -272,7 +284,9 @@ def test_files_swapped_between_runs_are_refused(run, tmp_path):
         for parameters_of, config_of in ((run, other), (other, run)):
             shutil.copytree(config_of, mixed)
             shutil.copy(parameters_of / "parameters.npz", mixed)
-            assert_refused(ValueError, "parameters.npz does not fit the model", lambda mixed=mixed: load_run(mixed))
+            assert_refused(
+                ValueError, "parameters.npz does not fit the model", lambda mixed=mixed: load_run(mixed)
+            )
             shutil.rmtree(mixed)
 
 
