@@ -34,18 +34,24 @@ class FunctionIntegrand:
         z (S, L) to values (S,).
     gradient : callable, optional
         z (S, L) to ∇f (S, L); only estimators that differentiate the integrand need it.
+    hessian_diagonal : callable, optional
+        z (S, L) to ∂²f/∂z_i² (S, L); only expansions to second order need it.
     """
 
     def __init__(
         self,
         function: Callable[[np.ndarray], np.ndarray],
         gradient: Callable[[np.ndarray], np.ndarray] | None = None,
+        hessian_diagonal: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        for name, value in (("f", function), ("gradient", function if gradient is None else gradient)):
+        optional = {"gradient": gradient, "hessian_diagonal": hessian_diagonal}
+        given = {"f": function} | {name: value for name, value in optional.items() if value is not None}
+        for name, value in given.items():
             if not callable(value):
                 raise TypeError(f"{name} is {value!r}, expected a function of z, an array (S, L)")
         self.function = function
         self.gradient = gradient
+        self._hessian_diagonal = hessian_diagonal
         self.evaluations = 0
         self.differentiations = 0
 
@@ -63,3 +69,12 @@ class FunctionIntegrand:
         value = self.value(z)
         self.differentiations += len(z)
         return value, check_array("the result of gradient", self.gradient(z), shape=z.shape)
+
+    def hessian_diagonal(self, z: np.ndarray) -> np.ndarray:
+        """∂²f/∂z_i² at z (S, L): (S, L)."""
+        if self._hessian_diagonal is None:
+            raise ValueError(
+                "this estimator expands f to second order: pass hessian_diagonal=, a function from z (S, L) to "
+                "∂²f/∂z_i² (S, L), or take order=1"
+            )
+        return check_array("the result of hessian_diagonal", self._hessian_diagonal(z), shape=z.shape)

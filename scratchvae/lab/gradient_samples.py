@@ -22,6 +22,7 @@ def gradient_samples(
     num_samples: int = 1000,
     rng: np.random.Generator | int | None = None,
     gradient: Callable[[np.ndarray], np.ndarray] | None = None,
+    hessian_diagonal: Callable[[np.ndarray], np.ndarray] | None = None,
     **options: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per-sample gradients of E[f(z)], z ~ N(mean, exp(log_var)), in float64.
@@ -36,13 +37,15 @@ def gradient_samples(
     mean, log_var : array_like (L,)
         log_var is log σ².
     estimator : str or Estimator
-        A name in `scratchvae.estimators.ESTIMATORS`.
+        A name in `scratchvae.estimators.ESTIMATORS` or `FURTHER_ESTIMATORS`.
     num_samples : int
         S.
     rng : Generator, int or None
         Source of the noise.
     gradient : callable, optional
         ∇f: z (S, L) to (S, L); for estimators that differentiate f.
+    hessian_diagonal : callable, optional
+        ∂²f/∂z_i²: z (S, L) to (S, L); for expansions to second order.
     **options
         The estimator's own.
 
@@ -61,4 +64,4 @@ def gradient_samples(
     chosen = make_estimator(estimator, **options)
     num_samples = check_integer("num_samples", num_samples, low=chosen.minimum_samples)
     noise = standard_normal(rng, (num_samples, *mean.shape), np.float64)
-    return chosen.sample_gradients(FunctionIntegrand(f, gradient), mean, log_var, noise)
+    return chosen.sample_gradients(FunctionIntegrand(f, gradient, hessian_diagonal), mean, log_var, noise)

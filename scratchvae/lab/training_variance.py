@@ -11,6 +11,7 @@ from scratchvae.lab.variance import GradientVariance, gradient_variance
 from scratchvae.models.vae import VAE
 from scratchvae.randomness import NoiseStream, as_generator, spawn
 from scratchvae.training.loop import average_terms, check_data, fit, minibatch
+from scratchvae.validation import check_integer
 
 __all__ = ["variance_during_training", "variance_record"]
 
@@ -76,9 +77,11 @@ def variance_during_training(
     """
     train, test = check_data("train", train, vae), check_data("test", test, vae)
     training_rng, pixel_rng, noise_rng, test_rng = spawn(as_generator(rng), 4)
-    batch = minibatch(train[:batch_size], vae, NoiseStream(pixel_rng))
+    batch = minibatch(train[: check_integer("batch_size", batch_size)], vae, NoiseStream(pixel_rng))
     noise_seed, test_seed = (int(generator.integers(2**63)) for generator in (noise_rng, test_rng))
-    wanted = set(moments)
+    wanted = {check_integer("a moment", moment, low=0) for moment in moments}
+    if not wanted:
+        raise ValueError(f"moments is {moments!r}, expected at least one number of epochs")
     records: list[dict[str, Any]] = []
 
     def measure(epoch: int) -> None:

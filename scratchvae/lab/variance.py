@@ -16,7 +16,7 @@ import numpy as np
 
 from scratchvae import kernels
 from scratchvae.densities.gaussian import gaussian_kl_backward, gaussian_kl_forward, gaussian_sample_forward
-from scratchvae.estimators import Estimator, make_estimator
+from scratchvae.estimators import ESTIMATORS, Estimator, make_estimator
 from scratchvae.layers.stack import LayerCache
 from scratchvae.models.decoder_integrand import DecoderIntegrand, sample_gradients
 from scratchvae.models.vae import VAE
@@ -115,12 +115,17 @@ def gradient_variance(
     """
     x = vae.check_x(x)
     names = tuple(dict.fromkeys([estimators] if isinstance(estimators, str) else estimators))
+    if not names:
+        raise ValueError(
+            f"estimators is {estimators!r}, expected at least one name of: {', '.join(ESTIMATORS)}"
+        )
     groups = {name: _Group.of(name, samples_per_estimate) for name in names}
-    fewest = 2 * _BLOCKS * max([group.samples for group in groups.values()], default=1)
-    num_samples = check_integer("num_samples", num_samples, low=fewest)
+    largest_group = max(group.samples for group in groups.values())
+    num_samples = check_integer("num_samples", num_samples, low=2 * _BLOCKS * largest_group)
     generator = as_generator(rng)
-    block_size = min(num_samples // _BLOCKS, _LONGEST_BLOCK)
-    block_size -= block_size % max(group.samples for group in groups.values())
+    # Whole groups, and two of them at least: one estimate has no spread.
+    block_size = min(num_samples // _BLOCKS, max(_LONGEST_BLOCK, 2 * largest_group))
+    block_size -= block_size % largest_group
     num_blocks = num_samples // block_size
 
     passes = _MinibatchPasses(vae, x)
@@ -151,6 +156,11 @@ class _Group(NamedTuple):
     @classmethod
     def of(cls, name: str, samples_per_estimate: int) -> _Group:
         estimator = make_estimator(name)
+        if getattr(estimator, "looks_elsewhere", False):
+            raise ValueError(
+                f"estimators has {name!r}, which evaluates f at points of its own, expected names of estimators that "
+                "look at the samples only: measure it with scratchvae.gradient_samples"
+            )
         if estimator.minimum_samples == 1:
             return cls(estimator, 1)
         return cls(

@@ -11,7 +11,7 @@ from scratchvae.lab.variance import gradient_variance
 from scratchvae.models.vae import VAE
 from scratchvae.randomness import as_generator, spawn
 from scratchvae.training.loop import fit
-from tests.models.cases import make_case
+from tests.models.cases import assert_refused, make_case
 
 NAMES = ("pathwise", "score-function", "score-function-leave-one-out")
 WIDTH = 6
@@ -131,6 +131,22 @@ def test_bytes_are_measured_as_the_floats_that_they_stand_for(rng):
     train = rng.integers(0, 256, (20, WIDTH), dtype=np.uint8)
     floats = train.astype(np.float32) / 255
     assert measure(make(), train, train, moments=(0, 1)) == measure(make(), floats, floats, moments=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"moments": ()}, ValueError, "moments is (), expected at least one number of epochs"),
+        ({"moments": (0, -1)}, ValueError, "a moment is -1, expected an integer of at least 0"),
+        ({"moments": (0.5,)}, TypeError, "a moment is 0.5, expected an integer"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0, expected an integer of at least 1"),
+        ({"num_samples": 3}, ValueError, "num_samples is 3, expected an integer of at least"),
+        ({"estimators": ("gumbel",)}, ValueError, "estimator is 'gumbel', expected one of"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_refused_in_one_sentence(rng, changes, error, words):
+    assert_refused(error, words, lambda: measure(make(), data(rng, 20), data(rng, 10), **changes))
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
