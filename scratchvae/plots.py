@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from scratchvae.training.history import History
 from scratchvae.training.run_directory import write_atomically
@@ -25,9 +28,18 @@ _STYLE: Any = {
     "font.size": 9,
 }
 _CAPTION_SIZE = 8
+_LETTERS_PER_INCH = 14  # of the caption
+_FEW_EPOCHS = 30  # a curve of so few has its points marked
+_FEWEST_COLUMNS = 6  # of a picture of images: the caption needs some room
+# A picture of more draws than this would show none of them.
+_IMAGES_SHOWN = 400
 
 
 def _save(figure: Figure, caption: str, path: Path) -> None:
+    columns = int(figure.get_figwidth() * _LETTERS_PER_INCH)
+    caption = "\n".join(textwrap.fill(line, columns) for line in caption.splitlines())
+    # Longer captions get room of their own: 1.2 times the letters' height, which is in points, for each line more.
+    figure.set_figheight(figure.get_figheight() + 1.2 * _CAPTION_SIZE / 72 * caption.count("\n"))
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=_CAPTION_SIZE, color="#333333")
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
 
@@ -52,17 +64,28 @@ def plot_variance(record: dict[str, Any], path: Path) -> None:
             _draw_by_layer(by_layer, moments[-1]["estimators"][estimator], estimator, i, len(estimators))
         over_time.set_xscale("symlog", linthresh=1)
         epochs = [moment["epoch"] for moment in moments]
-        over_time.set_xticks(epochs, [str(epoch) for epoch in epochs])
+        over_time.set_xticks(_apart(epochs))
+        over_time.xaxis.set_major_formatter("{x:.0f}")
         over_time.minorticks_off()
         over_time.set(xlabel="epochs of training", title="The whole encoder, over training")
         last = "before training" if epochs[-1] == 0 else f"after epoch {epochs[-1]}"
-        by_layer.set(xlabel="layer, weights and biases together", title=f"By layer, {last}")
+        by_layer.set(xlabel="layer of the encoder, weights and biases together", title=f"By layer, {last}")
         for axes in (over_time, by_layer):
             axes.set_yscale("log")
-            axes.set_ylabel("variance of the gradient, summed over parameters")
+            axes.set_ylabel("variance, summed over parameters (nats²)")
         handles, labels = over_time.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)), frameon=False)
         _save(figure, _variance_caption(record), path)
+
+
+def _apart(epochs: list[int]) -> list[int]:
+    """Those epochs, the last for sure, whose labels have room beside each other on the logarithmic axis."""
+    places = [epoch if epoch <= 1 else 1 + math.log10(epoch) for epoch in epochs]
+    chosen = [len(epochs) - 1]
+    for i in reversed(range(len(epochs) - 1)):
+        if places[chosen[-1]] - places[i] >= 0.09 * (places[-1] - places[0]):
+            chosen.append(i)
+    return [epochs[i] for i in reversed(chosen)]
 
 
 def _draw_over_training(axes: Any, moments: list[dict[str, Any]], estimator: str, i: int) -> None:
@@ -91,34 +114,86 @@ def _draw_by_layer(axes: Any, parts: dict[str, dict[str, float]], estimator: str
         capsize=3,
         label=estimator,
     )
-    axes.set_xticks(range(len(layers)), layers)
+    axes.set_xticks(range(len(layers)), [layer.removeprefix("encoder.") for layer in layers])
 
 
 def _variance_caption(record: dict[str, Any]) -> str:
     settings, model = record["settings"], record["model"]
     sizes = "-".join(map(str, [model["input_dim"], *model["hidden"], model["latent_dim"]]))
+    compares = any(name.endswith("leave-one-out") for name in record["moments"][0]["estimators"])
     return (
         f"{settings['data']}, VAE {sizes} {model['activation']}, {model['likelihood']}, one minibatch of "
         f"{settings['batch_size']}, noise alone: n = {settings['num_samples']} draws, seed {settings['seed']}.\n"
-        "Bars: standard error. Leave-one-out: 10 samples per estimate, variance per sample."
+        "Bars: standard error." + " Leave-one-out: 10 samples per estimate, variance per sample." * compares
     )
 
 
 def plot_history(history: History, caption: str, path: Path) -> None:
-    """Draw a training run's curves into a PNG file."""
+    """Draw a training run's curves into a PNG file; its validation data are the test images.
+
+    Parameters
+    ----------
+    history : History
+    caption : str
+    path : Path
+        Of the PNG file.
+    """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
-        history.plot(figure.subplots(1, 2))
+        # A plain autoencoder has no KL: the panel of zeros goes where nobody sees it.
+        panels = (
+            figure.subplots(1, 2) if any(history.column("kl")) else [figure.subplots(), Figure().subplots()]
+        )
+        history.plot(panels)
+        for axes in panels:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            if len(history) <= 1:
+                axes.set_xlim(0, 2)
+            for line in axes.lines:
+                line.set_label(str(line.get_label()).replace("validation", "test"))
+                if len(history) <= _FEW_EPOCHS:  # the points themselves: one alone has no line
+                    line.set(marker="o", markersize=4)
+                    line.set_markerfacecolor("white" if line.is_dashed() else line.get_color())
+            axes.legend()
         _save(figure, caption, path)
 
 
 def plot_images(images: np.ndarray, image_shape: tuple[int, ...], caption: str, path: Path) -> None:
-    """Draw images (N, D) in [0, 1] as a grid, black for 0 and white for 1, into a PNG file."""
-    columns = int(np.ceil(np.sqrt(len(images))))
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(0.6 * columns + 0.4, 0.6 * rows + 0.6), layout="constrained")
-    for axes, image in zip(figure.subplots(rows, columns, squeeze=False).flat, images, strict=False):
-        axes.imshow(image.reshape(image_shape), cmap="gray", vmin=0, vmax=1)
-    for axes in figure.axes:
-        axes.set_axis_off()
+    """Draw images (N, D) in [0, 1] as a grid, black for 0 and white for 1, into a PNG file.
+
+    Parameters
+    ----------
+    images : ndarray (N, D)
+        The first 400 are drawn.
+    image_shape : tuple of int
+        Rows and columns, and 3 or 4 colours if there are; of another shape the last axis goes across.
+    caption : str
+    path : Path
+        Of the PNG file.
+    """
+    if len(images) > _IMAGES_SHOWN:
+        images, caption = images[:_IMAGES_SHOWN], f"{caption}; the first {_IMAGES_SHOWN} are shown"
+    is_picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[-1] in (3, 4))
+    shape = image_shape if is_picture else (math.prod(image_shape[:-1]), image_shape[-1])
+    columns = max(_FEWEST_COLUMNS, math.ceil(math.sqrt(len(images))))
+    mosaic = _mosaic(np.clip(images, 0, 1).reshape(-1, *shape), columns)
+    width = 0.6 * columns + 0.4
+    height = width * mosaic.shape[0] / mosaic.shape[1] + 0.5
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1)
+    axes.set_axis_off()
     _save(figure, caption, path)
+
+
+def _mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (N, rows, columns, …) side by side on white, one or more pixels apart: one picture draws quickly."""
+    count, height, width, *colours = images.shape
+    gap = max(1, min(height, width) // 8)
+    rows = -(-count // columns)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, *colours)
+    mosaic: np.ndarray = np.ones(shape, images.dtype)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        mosaic[top : top + height, left : left + width] = image
+    return mosaic

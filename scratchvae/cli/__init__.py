@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from scratchvae.cli.parser import make_parser
-
 __all__ = ["main"]
 
 # Exit statuses, beside 0 for done.
@@ -28,23 +26,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 done, 1 a check failed or training diverged, 2 bad input, 130 interrupted.
     """
-    options = make_parser().parse_args(arguments)
+    verb = ""
     try:
-        from scratchvae.cli import commands  # slow, and complains of a wrong SCRATCHVAE_KERNELS
+        # Imported here, so that a key pressed at any time ends in one line.
+        from scratchvae.cli.parser import make_parser
+
+        options = make_parser().parse_args(arguments)
+        verb = f" {options.verb}"
+        from scratchvae.cli import commands
 
         commands.check_json(options.json)
         done = getattr(commands, options.verb)(options)
     except (ValueError, TypeError, OSError, OverflowError, MemoryError) as error:
-        return _complain(options.verb, _sentence(error), _BAD_INPUT)
+        return _complain(verb, _sentence(error), _BAD_INPUT)
     except ArithmeticError as error:  # training diverged
-        return _complain(options.verb, _sentence(error), _CHECK_FAILED)
+        return _complain(verb, _sentence(error), _CHECK_FAILED)
     except KeyboardInterrupt:
-        return _complain(options.verb, "interrupted; files that it had written are whole", _INTERRUPTED)
+        return _complain(verb, "interrupted; what it was doing is not saved, files written before are whole", _INTERRUPTED)
     return 0 if done else _CHECK_FAILED
 
 
 def _complain(verb: str, message: str, status: int) -> int:
-    print(f"scratchvae {verb}: {message}", file=sys.stderr)
+    print(f"scratchvae{verb}: {message}", file=sys.stderr)
     return status
 
 

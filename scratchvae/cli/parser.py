@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ from scratchvae import __version__
 
 __all__ = ["make_parser"]
 
+_ESTIMATORS = "pathwise, score-function, score-function-running-mean, score-function-leave-one-out"
 _SMALL = "for images of up to 64 pixels"
 _START = """\
 where to start:
@@ -23,10 +25,18 @@ where to start:
 """
 
 
+class _WholeNames(argparse.HelpFormatter):
+    """Does not break a name such as score-function into two lines."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
 class _OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, and where the help is; each verb for itself."""
 
     def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", _WholeNames)
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
@@ -123,9 +133,7 @@ def _model_options() -> _OneLineParser:
     group.add_argument(
         "--likelihood-variance", type=_positive, metavar="V", help="of a Gaussian likelihood (default: 1)"
     )
-    group.add_argument(
-        "--beta", type=_number, metavar="BETA", help="weight of a VAE's KL term (default: 1)"
-    )
+    group.add_argument("--beta", type=_number, metavar="BETA", help="weight of a VAE's KL term (default: 1)")
     group.add_argument("--kl", metavar="NAME", help="analytic or sampled, for a VAE (default: analytic)")
     group.add_argument(
         "--binarize",
@@ -151,7 +159,9 @@ def _common_options(data: str = "", out: bool = False) -> _OneLineParser:
             "--out", type=Path, metavar="DIR", help="where to write (default: a folder below runs/)"
         )
     group.add_argument("--json", type=_file, metavar="FILE", help="also write the result as JSON")
-    group.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="of all randomness (default: 0)")
+    group.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="of all randomness (default: 0)"
+    )
     return parent
 
 
@@ -183,7 +193,9 @@ def _add_variance(verbs: argparse._SubParsersAction[_OneLineParser], model: _One
     verb = verbs.add_parser(
         "variance", help=text, description=text, parents=[_common_options(data="digits", out=True), model]
     )
-    verb.add_argument("--estimators", type=_names, metavar="A,B,…", help="which ones (default: all)")
+    verb.add_argument(
+        "--estimators", type=_names, metavar="A,B,…", help=f"which of {_ESTIMATORS} (default: all)"
+    )
     verb.add_argument(
         "--samples", type=_whole(1), default=2000, metavar="N", help="draws of the noise (default: 2000)"
     )
@@ -210,7 +222,10 @@ def _add_check(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLin
         "--samples", type=_whole(1), metavar="N", help="samples of z per example of a VAE (default: 1)"
     )
     verb.add_argument(
-        "--entries", type=_whole(1), metavar="N", help="check N random entries of each tensor (default: every one)"
+        "--entries",
+        type=_whole(1),
+        metavar="N",
+        help="check N random entries of each tensor (default: every one)",
     )
 
 
@@ -225,7 +240,7 @@ def _add_train(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLin
     verb.add_argument("--learning-rate", type=_positive, default=1e-3, metavar="RATE", help="default: 0.001")
     verb.add_argument("--optimizer", default="adam", metavar="NAME", help="adam or sgd (default: adam)")
     verb.add_argument(
-        "--estimator", metavar="NAME", help="of a VAE's encoder gradient (default: pathwise)"
+        "--estimator", metavar="NAME", help=f"of a VAE's encoder gradient: {_ESTIMATORS} (default: pathwise)"
     )
     verb.add_argument(
         "--samples",
@@ -244,7 +259,9 @@ def _add_train(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLin
 
 def _add_evaluate(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
     text = "Evaluate a run: the bound and its terms on the test set, and log p(x) by importance sampling."
-    verb = verbs.add_parser("evaluate", help=text, description=text, parents=[_common_options(data="the run's own")])
+    verb = verbs.add_parser(
+        "evaluate", help=text, description=text, parents=[_common_options(data="the run's own")]
+    )
     verb.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     verb.add_argument("--part", default="test", choices=("test", "train"), help="of the data (default: test)")
     verb.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,12 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from scratchvae.lab.gradcheck import COMPLEX_STEP_TOLERANCE, FINITE_DIFFERENCE_TOLERANCE, GradientReport
-from scratchvae.lab.gradcheck import TensorCheck
+from scratchvae.lab.gradcheck import (
+    COMPLEX_STEP_TOLERANCE,
+    FINITE_DIFFERENCE_TOLERANCE,
+    GradientReport,
+    TensorCheck,
+)
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
 from scratchvae.training.download import DatasetStatus
@@ -23,6 +28,7 @@ from scratchvae.training.history import History
 
 __all__ = [
     "check_record",
+    "is_damaged",
     "print_check",
     "print_data",
     "print_history",
@@ -82,8 +88,8 @@ def _table(
 
 
 def _console() -> Console:
-    """As wide as need be, and one that leaves brackets and colons in the cells alone."""
-    return Console(width=_UNLIMITED, markup=False, emoji=False, highlight=False, no_color=True)
+    """As wide as need be, into memory, and leaving brackets and colons in the cells alone."""
+    return Console(file=io.StringIO(), width=_UNLIMITED, markup=False, emoji=False, highlight=False)
 
 
 def _width(table: Table) -> int:
@@ -109,15 +115,17 @@ def print_variance(record: Mapping[str, Any]) -> None:
         for i, (estimator, parts) in enumerate(moment["estimators"].items()):
             cells = [_with_error(parts[part]) for part in ("encoder", *layers)]
             ratio = f"{parts['encoder']['variance'] / quietest:,.1f}×" if quietest > 0 else "–"
-            head = [str(moment["epoch"]), f"{moment['test_negative_elbo']:.1f}"] if i == 0 else ["", ""]
-            rows.append([*head, estimator, cells[0], ratio, *cells[1:]])
+            epoch, bound = (
+                (str(moment["epoch"]), f"{moment['test_negative_elbo']:.1f}") if i == 0 else ("", "")
+            )
+            rows.append([epoch, estimator, cells[0], ratio, bound, *cells[1:]])
     settings = record["settings"]
     title = (
         f"Variance of the encoder's gradient over the sampling noise alone ± standard error: {settings['data']}, "
         f"one minibatch of {settings['batch_size']}, {settings['num_samples']} draws, seed {settings['seed']}"
     )
-    columns = ["epoch", "test −ELBO", "estimator", "encoder", "ratio", *layers]
-    _print(title, columns, rows, keys=3, left=["estimator"])
+    columns = ["epoch", "estimator", "encoder", "ratio", "test −ELBO", *layers]
+    _print(title, columns, rows, keys=2, left=["estimator"])
 
 
 def _with_error(part: Mapping[str, float]) -> str:
@@ -167,13 +175,13 @@ def print_check(model: VAE | Autoencoder, report: GradientReport) -> None:
 
 
 def _verdict(tensor: TensorCheck) -> str:
-    if tensor.passed:
+    if tensor.passed and tensor.inconclusive < tensor.checked:
         return "ok"
     if tensor.complex_step_error > COMPLEX_STEP_TOLERANCE:
         return f"WRONG at {tensor.worst_index}: {tensor.analytic:.12g}, oracle {tensor.complex_step:.12g}"
     if tensor.finite_difference_error > FINITE_DIFFERENCE_TOLERANCE:
         return "WRONG: the oracle agrees, differences of the model's own loss do not"
-    return "UNDECIDED: differences with different steps agree for no entry"
+    return "UNDECIDED: differences judge no entry; the complex step agrees"
 
 
 def print_history(history: History) -> None:
@@ -211,17 +219,19 @@ def print_data(statuses: Sequence[DatasetStatus]) -> None:
     rows = []
     for status in statuses:
         counts = " + ".join(f"{count:,}" for count in status.examples.values())
-        state = "here, verified" if status.verified else "damaged" if _is_damaged(status) else "not here"
+        state = "here, verified" if status.verified else "damaged" if is_damaged(status) else "not here"
         pixels = "×".join(map(str, status.image_shape))
         rows.append([status.name, counts, pixels, state, status.licence, status.folder])
     columns = ["name", "images", "pixels", "state", "licence", "folder"]
     _print("Data sets", columns, rows, left=columns)
     for status in statuses:
-        if not status.verified:
-            partly = _is_damaged(status) or Path(status.folder).is_dir()
-            problem = f"{status.problem}; " if partly else ""
-            say(f"{status.name}: {problem}get it with `scratchvae data --fetch {status.name}`")
+        if is_damaged(status):
+            say(f"{status.name}: {status.problem}")
+        elif not status.verified:
+            partly = f"{status.problem}; " if Path(status.folder).is_dir() else ""
+            say(f"{status.name}: {partly}get it with `scratchvae data --fetch {status.name}`")
 
 
-def _is_damaged(status: DatasetStatus) -> bool:
+def is_damaged(status: DatasetStatus) -> bool:
+    """Whether a file of the data set is here and is not the published one."""
     return not status.verified and not status.problem.startswith("missing")

@@ -21,7 +21,7 @@ def layer_table(sizes: tuple[int, ...]) -> np.ndarray:
 
     Returns
     -------
-    ndarray (layers, 4) of int64
+    ndarray (N, 4) of int64
         Start of the weight, start of the bias, fan_in, fan_out; in the order of `VAE.parameters`: the
         encoder's hidden layers, mean, log_var, the decoder's layers.
     """

@@ -163,7 +163,7 @@ class Model:
 
     def _check_pixels(self, name: str, value: Any, shape: tuple[int | str, ...]) -> np.ndarray:
         likelihood = self.likelihood
-        why = "a Bernoulli likelihood explains values between 0 and 1" if likelihood.high == 1 else ""
+        why = "a Bernoulli likelihood explains values between 0 and 1; divide grey levels by the largest" if likelihood.high == 1 else ""
         return check_array(
             name, value, shape=shape, dtype=self.dtype, low=likelihood.low, high=likelihood.high, why=why
         )

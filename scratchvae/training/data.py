@@ -241,6 +241,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
     A file that cannot be read, for whatever reason, is a ValueError of one sentence that names it.
     """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, expected a file of arrays there")
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)

@@ -14,7 +14,7 @@ from scratchvae.models.vae import VAE
 from scratchvae.objectives.elbo import ELBO
 from scratchvae.randomness import NoiseStream, as_generator, spawn
 from scratchvae.training.adam import Adam
-from scratchvae.training.data import binarize, pixels
+from scratchvae.training.data import Dataset, binarize, pixels
 from scratchvae.training.history import Epoch, History
 from scratchvae.training.progress import Progress
 from scratchvae.training.sgd import SGD
@@ -195,8 +195,10 @@ def average_terms(
     return loss, reconstruction, kl
 
 
-def check_data(name: str, x: np.ndarray, model: VAE | Autoencoder) -> np.ndarray:
+def check_data(name: str, x: Any, model: VAE | Autoencoder) -> np.ndarray:
     """x (N, D) as rows of bytes or floats that the model's likelihood can explain, or an error that names it."""
+    if isinstance(x, Dataset):
+        raise TypeError(f"{name} is the data set {x.name!r} as a whole, expected one of its arrays, such as its .train")
     x = np.asarray(x)
     if x.ndim < 2 or len(x) == 0:
         hint = "; are these labels instead of images?" if x.ndim == 1 and len(x) else ""

@@ -31,7 +31,7 @@ class Progress:
         self.total = total
         self.visible = visible
         self.done = 0
-        self.start = self.last_line = time.monotonic()
+        self.start = self.first = self.last_line = time.monotonic()
         self._bar: Any = None
 
     def __enter__(self) -> Self:
@@ -41,12 +41,14 @@ class Progress:
         """One step is done; `note` says how things stand."""
         self.done += 1
         now = time.monotonic()
+        if self.done == 1:
+            self.first = now  # the first step may have compiled something, and tells nothing about the others
         if not self.visible or now - self.start < _PATIENCE:
             return
         if sys.stderr.isatty():
             self._advance_bar(note)
         elif now - self.last_line >= _PATIENCE or self.done == self.total:
-            left = (now - self.start) * (self.total - self.done) / self.done
+            left = (now - self.first) * (self.total - self.done) / max(1, self.done - 1)
             print(  # noqa: T201
                 f"{self.label}: {self.done}/{self.total} {note} ({left:.0f} s left)",
                 file=sys.stderr,

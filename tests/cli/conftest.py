@@ -9,9 +9,12 @@ import pytest
 
 from scratchvae.cli import main
 
+# What a slow machine, or the first use of a kernel, puts on stderr beside the message.
+_WAITING = ("training: ", "checking gradients: ", "scratchvae: compiling ")
+
 
 class Outcome(NamedTuple):
-    """What a command left behind: its exit status, stdout and stderr."""
+    """What a command left behind: its exit status, stdout, and stderr without words to who waits."""
 
     status: int
     out: str
@@ -35,7 +38,9 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
             status = main([str(argument) for argument in arguments])
         except SystemExit as stop:
             status = int(stop.code or 0)
-        return Outcome(status, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        told = [line for line in err.splitlines(keepends=True) if not line.startswith(_WAITING)]
+        return Outcome(status, out, "".join(told))
 
     return run
 

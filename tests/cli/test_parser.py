@@ -17,6 +17,7 @@ from scratchvae import __version__
 from scratchvae.cli import commands
 from scratchvae.cli.parser import make_parser
 from scratchvae.densities.likelihood import LIKELIHOODS
+from scratchvae.estimators import ESTIMATORS
 from scratchvae.layers.activations import ACTIVATIONS
 from scratchvae.models.vae import VAE
 from scratchvae.training.download import CATALOGUE
@@ -65,7 +66,17 @@ def test_help_of_a_verb_explains_every_option(verb: str, command: Callable[..., 
     assert done.err == ""
     for action in options_of(verb).values():
         assert action.help
-        assert (action.option_strings or [action.metavar])[-1] in done.out
+        assert (action.option_strings[-1] if action.option_strings else str(action.metavar)) in done.out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_names_in_the_help_are_whole(
+    columns: int, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are there to be copied."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    words = command("variance", "--help").out.replace(",", " ").split()
+    assert set(ESTIMATORS) <= set(words)
 
 
 def test_version(command: Callable[..., Any]) -> None:
@@ -99,6 +110,8 @@ def test_defaults_of_training_are_those_of_fit() -> None:
         ("train", "likelihood", LIKELIHOODS),
         ("train", "optimizer", OPTIMIZERS),
         ("train", "data", CATALOGUE),
+        ("train", "estimator", ESTIMATORS),
+        ("variance", "estimators", ESTIMATORS),
         ("evaluate", "data", CATALOGUE),
     ],
 )

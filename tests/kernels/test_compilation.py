@@ -69,10 +69,9 @@ from scratchvae.kernels.compiled.tile import VECTOR_BYTES
 rng = np.random.default_rng(0)
 x, weight, bias = rng.normal(size=(21, 33)), rng.normal(size=(33, 70)), rng.normal(size=70)
 results = {"bytes": VECTOR_BYTES, "normals": kernels.standard_normal(1, 2, np.empty(3000, np.float32))}
-for dtype in (np.float32, np.float64):
-    arrays = [array.astype(dtype) for array in (x, weight, bias)]
-    results[f"layer {np.dtype(dtype)}"] = kernels.dense_activation(*arrays, "tanh")
-    results[f"right {np.dtype(dtype)}"] = kernels.matmul_transposed_right(arrays[0], arrays[1].T.copy())
+single = [array.astype(np.float32) for array in (x, weight, bias)]
+results["layer"] = kernels.dense_activation(*single, "tanh")
+results["product"] = kernels.matmul_transposed_right(x, weight.T.copy())
 np.savez(sys.stdout.buffer, **results)
 """
 
@@ -86,8 +85,5 @@ def test_a_processor_without_wide_vectors_gets_right_answers(tmp_path: Path) -> 
     np.testing.assert_array_equal(results["normals"], expected)
     rng = np.random.default_rng(0)
     x, weight, bias = rng.normal(size=(21, 33)), rng.normal(size=(33, 70)), rng.normal(size=70)
-    for name, tolerance in (("float32", 1e-4), ("float64", 1e-12)):
-        np.testing.assert_allclose(
-            results[f"layer {name}"], np.tanh(x @ weight + bias), rtol=0, atol=tolerance
-        )
-        np.testing.assert_allclose(results[f"right {name}"], x @ weight, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(results["layer"], np.tanh(x @ weight + bias), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(results["product"], x @ weight, rtol=0, atol=1e-12)

@@ -94,3 +94,17 @@ def test_number_of_threads_is_what_the_environment_says() -> None:
         "2",
         os.environ.get("SCRATCHVAE_NUM_THREADS", "2"),
     }
+
+
+def test_openmp_is_told_to_be_less_patient_unless_the_user_has_told_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    with threads._limited_patience():
+        assert os.environ["GOMP_SPINCOUNT"] == threads.TURNS
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    with threads._limited_patience():
+        assert os.environ["GOMP_SPINCOUNT"] == "7"
+    assert os.environ["GOMP_SPINCOUNT"] == "7"

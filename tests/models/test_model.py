@@ -223,6 +223,16 @@ def test_configuration_is_every_argument_but_rng(make):
     assert again.config() == config
 
 
+def test_defaults_are_those_of_the_usual_small_models():
+    both = {
+        "input_dim": 784, "activation": "relu", "likelihood": "bernoulli", "likelihood_variance": 1.0,
+        "binarize": "dynamic", "dtype": "float32",
+    }  # fmt: skip
+    of_vae = {"model": "VAE", "hidden": [400], "latent_dim": 20, "beta": 1.0, "kl": "analytic"}
+    assert VAE(784, rng=0).config() == both | of_vae
+    assert Autoencoder(784, rng=0).config() == both | {"model": "Autoencoder", "hidden": [], "latent_dim": 32}
+
+
 @pytest.mark.parametrize(
     ("likelihood", "given", "kept"),
     [

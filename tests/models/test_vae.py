@@ -311,6 +311,7 @@ def test_forward_tensors_are_in_the_order_of_the_data_s_way(rng):
     np.testing.assert_array_equal(by_name["mean"], mean)
     np.testing.assert_array_equal(by_name["log_var"], log_var)
     np.testing.assert_allclose(by_name["z"], mean + np.exp(log_var / 2) * case.noise, rtol=1e-13)
+    np.testing.assert_array_equal(by_name["kl"], case.vae.elbo(case.x, case.noise).kl)
     output = by_name["the output of decoder.2"]
     np.testing.assert_array_equal(output, case.vae.decode(by_name["z"].reshape(-1, LATENT_DIM)))
 

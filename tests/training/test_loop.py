@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -226,6 +227,7 @@ def test_every_example_is_seen_once_an_epoch_in_a_new_order_and_the_last_batch_i
 def test_history_weighs_every_example_alike(rng, monkeypatch):
     model = make(beta=2.0)
     spy = Spy(model, monkeypatch)
+    start = time.monotonic()
     history = train(model, grey(rng))
     for epoch, losses in zip(history.epochs, np.reshape(spy.losses, (3, 3)), strict=True):
         assert epoch.loss == pytest.approx((4 * losses[0] + 4 * losses[1] + 2 * losses[2]) / 10, rel=1e-12)
@@ -233,7 +235,8 @@ def test_history_weighs_every_example_alike(rng, monkeypatch):
     assert history.column("epoch") == [1, 2, 3]
     assert history.column("step") == [3, 6, 9]
     assert history.column("validation_loss") == [None] * 3
-    assert history.column("seconds") == sorted(history.column("seconds"))
+    seconds = [0, *history.column("seconds"), time.monotonic() - start]
+    assert seconds == sorted(seconds)
 
 
 def test_a_batch_size_beyond_the_data_is_the_whole_of_it(rng, monkeypatch):
@@ -260,6 +263,11 @@ def test_bytes_train_as_the_floats_that_they_stand_for(rng, dtype):
         losses.add(tuple(train(model, x, validation=x).column("validation_loss")))
         digests.add(digest(model))
     assert len(digests) == len(losses) == 1
+
+
+def test_bytes_that_are_nearly_black_are_bytes_all_the_same():
+    history = train(make(binarize=None), np.full((4, WIDTH), 2, np.uint8))
+    assert len(history) == 3, "only zeros and ones are suspicious"
 
 
 def test_data_is_not_changed(rng):

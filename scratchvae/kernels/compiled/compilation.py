@@ -74,7 +74,7 @@ class _Announcer(event.Listener):
                 return
             self._said = True
         print(  # noqa: T201 - a user waits and no log is looked at
-            f"scratchvae: compiling its kernels, about {SECONDS} s in all; later runs find them in the cache",
+            f"scratchvae: compiling the kernels needed here, at most about {SECONDS} s; later runs find them in the cache",
             file=sys.stderr,
             flush=True,
         )

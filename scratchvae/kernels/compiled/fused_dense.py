@@ -82,6 +82,16 @@ def _multiply_by_derivative(row: Any, y: Any, activation: Any) -> None:
             row[j] *= -expm1(-y[j])  # (2.8)
 
 
+@inline
+def add_rows(dy: Any, first: Any, last: Any, dbias: Any) -> None:
+    """Add the rows of dy (B, fan_out) to dbias, columns `first` to `last`. (1.4)"""
+    target = dbias[first:last]
+    for i in range(len(dy)):
+        row = dy[i, first:last]
+        for j in range(target.size):
+            target[j] += row[j]
+
+
 def _dense_activation(
     tasks: int,
     x: np.ndarray,
@@ -132,9 +142,7 @@ def _dense_parameter_gradients(
         first, last = dbias.size * task // tasks, dbias.size * (task + 1) // tasks
         if not accumulate:
             dbias[first:last] = 0
-        for i in range(len(dy)):
-            for j in range(first, last):
-                dbias[j] += dy[i, j]
+        add_rows(dy, first, last, dbias)
 
 
 activation_kernel = ParallelKernel(_dense_activation)

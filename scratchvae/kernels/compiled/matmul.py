@@ -212,8 +212,10 @@ def _product(transposed: int, a: np.ndarray, b: np.ndarray, out: np.ndarray | No
     if not work:
         out[...] = 0
         return out
-    dtype = out.dtype
-    a, b, target = plain(a, dtype), plain(b, dtype), plain(out, dtype)
+    dtype, target = out.dtype, out
+    kept = a.flags.carray and b.flags.carray and out.flags.carray and a.dtype is dtype and b.dtype is dtype
+    if not kept:
+        a, b, target = plain(a, dtype), plain(b, dtype), plain(out, dtype)
     if work < WORTHWHILE:
         multiply.serial(1, transposed, a, b, target)
     else:

@@ -5,15 +5,41 @@ No flags: the operations and their order are those of the plain twin, so the res
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import prange
 
 from scratchvae.kernels.compiled.arrays import plain
+from scratchvae.kernels.compiled.mathematics import inline
 from scratchvae.kernels.compiled.threads import ParallelKernel
 
 __all__ = ["adam_update", "sgd_update"]
 
 WORTHWHILE = 20_000  # parameters
+
+
+# The loops count from zero over slices: where a loop's first index is not known to be positive, each access asks
+# whether it counts from the end, and nothing vectorises (eight times slower).
+
+
+@inline
+def _adam_part(
+    theta: Any,
+    gradient: Any,
+    first_moment: Any,
+    second_moment: Any,
+    keep1: Any,
+    keep2: Any,
+    rate: Any,
+    epsilon: Any,
+) -> None:
+    for i in range(theta.size):
+        g = gradient[i]
+        m = first_moment[i] + keep1 * (g - first_moment[i])
+        v = second_moment[i] + keep2 * (g * g - second_moment[i])
+        first_moment[i], second_moment[i] = m, v
+        theta[i] -= rate * m / (np.sqrt(v) + epsilon)
 
 
 def _adam(
@@ -28,12 +54,24 @@ def _adam(
     epsilon: np.floating,
 ) -> None:
     for task in prange(tasks):
-        for i in range(theta.size * task // tasks, theta.size * (task + 1) // tasks):
-            g = gradient[i]
-            m = first_moment[i] + keep1 * (g - first_moment[i])
-            v = second_moment[i] + keep2 * (g * g - second_moment[i])
-            first_moment[i], second_moment[i] = m, v
-            theta[i] -= step_size * m / (np.sqrt(v) + epsilon)
+        part = slice(theta.size * task // tasks, theta.size * (task + 1) // tasks)
+        _adam_part(
+            theta[part],
+            gradient[part],
+            first_moment[part],
+            second_moment[part],
+            keep1,
+            keep2,
+            step_size,
+            epsilon,
+        )
+
+
+@inline
+def _sgd_part(theta: Any, gradient: Any, velocity: Any, learning_rate: Any, momentum: Any) -> None:
+    for i in range(theta.size):
+        velocity[i] = velocity[i] * momentum + gradient[i]
+        theta[i] -= learning_rate * velocity[i]
 
 
 def _sgd(
@@ -45,9 +83,8 @@ def _sgd(
     momentum: np.floating,
 ) -> None:
     for task in prange(tasks):
-        for i in range(theta.size * task // tasks, theta.size * (task + 1) // tasks):
-            velocity[i] = velocity[i] * momentum + gradient[i]
-            theta[i] -= learning_rate * velocity[i]
+        part = slice(theta.size * task // tasks, theta.size * (task + 1) // tasks)
+        _sgd_part(theta[part], gradient[part], velocity[part], learning_rate, momentum)
 
 
 adam_kernel, sgd_kernel = ParallelKernel(_adam), ParallelKernel(_sgd)

@@ -3,13 +3,19 @@
 numba's threading layers are not all safe: one aborts the process when two Python threads use it at once,
 another when a forked child uses it at all. Kernels give the same bits on any number of threads, so whoever
 cannot have several simply gets one.
+
+Nor are they all patient in the right way. GNU's OpenMP, once it has started, lets a thread that waits for another
+turn round and round for milliseconds. If some other program wants the processor meanwhile, the thread that is waited
+for may not get it: kernels of fifty microseconds then take ten milliseconds. A thousand turns, some fifty
+microseconds, are enough to bridge the gap between two kernels; after that a thread sleeps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from numba import config
@@ -30,8 +36,11 @@ def _threads_from_environment() -> int:
     return int(text)
 
 
+TURNS = "1000"
+
 _threads = _threads_from_environment()
 _busy = threading.Lock()
+_started = False  # whether numba's threads exist
 
 
 def num_threads() -> int:
@@ -53,6 +62,19 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@contextlib.contextmanager
+def _limited_patience() -> Iterator[None]:
+    """Tell GNU's OpenMP, should it be loaded now, how long to turn round; unless the user has told it."""
+    told = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}.intersection(os.environ)
+    if not told:
+        os.environ["GOMP_SPINCOUNT"] = TURNS
+    try:
+        yield
+    finally:
+        if not told:  # for other libraries it is to be as it was
+            os.environ.pop("GOMP_SPINCOUNT", None)
 
 
 class ParallelKernel:
@@ -87,8 +109,17 @@ class ParallelKernel:
         """
         if worthwhile and _threads > 1 and _busy.acquire(blocking=False):
             try:
-                self._parallel(_threads, *arguments)
+                if _started:
+                    self._parallel(_threads, *arguments)
+                else:
+                    self._start(*arguments)
             finally:
                 _busy.release()
         else:
             self.serial(1, *arguments)
+
+    def _start(self, *arguments: Any) -> None:
+        global _started  # noqa: PLW0603 - a process starts its threads once
+        with _limited_patience():
+            self._parallel(_threads, *arguments)
+        _started = True

@@ -17,7 +17,7 @@ from numba.extending import register_jitable
 
 from scratchvae.kernels.compiled.arrays import plain
 from scratchvae.kernels.compiled.elementwise import _bernoulli_row, _kl_row, _sample_row, _sum
-from scratchvae.kernels.compiled.fused_dense import CODES, IDENTITY, _activate, _multiply_by_derivative
+from scratchvae.kernels.compiled.fused_dense import CODES, IDENTITY, _activate, _multiply_by_derivative, add_rows
 from scratchvae.kernels.compiled.mathematics import exp
 from scratchvae.kernels.compiled.matmul import WORTHWHILE, matrix, multiply_part, share
 from scratchvae.kernels.compiled.threads import ParallelKernel
@@ -166,10 +166,7 @@ def _parameter_gradients(
     multiply_part(matrix(x, True), matrix(dy, False), dweight, part, len(x), False)
     first, last = dbias.size * task // tasks, dbias.size * (task + 1) // tasks
     dbias[first:last] = 0
-    for i in range(len(dy)):
-        row = dy[i]
-        for j in range(first, last):
-            dbias[j] += row[j]
+    add_rows(dy, first, last, dbias)
 
 
 def _vae_gradients(
