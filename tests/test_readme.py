@@ -30,7 +30,9 @@ def test_the_tables_are_the_committed_results() -> None:
     for document in tables.DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         assert "<!-- table:" in text
-        assert tables.rewritten(text) == text, f"{document.name} is out of date: run python benchmarks/tables.py"
+        assert tables.rewritten(text) == text, (
+            f"{document.name} is out of date: run python benchmarks/tables.py"
+        )
 
 
 @pytest.mark.parametrize("document", ["README.md", "benchmarks/README.md"])

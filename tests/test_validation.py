@@ -129,6 +129,18 @@ BAD_ARRAYS = {
         ValueError,
         "x has the value -0.25, expected values in [0, 1]",
     ),
+    "above, with a value at the bottom": (
+        [0.0, 1.5],
+        {"low": 0, "high": 1},
+        ValueError,
+        "x has the value 1.5",
+    ),
+    "below, with a value at the top": (
+        [-0.25, 1.0],
+        {"low": 0, "high": 1},
+        ValueError,
+        "x has the value -0.25",
+    ),
     "why": ([2.0], {"high": 1, "why": "so it is"}, ValueError, "expected values in [-inf, 1]: so it is"),
     "shape before value": ([math.nan], {"shape": (2,)}, ValueError, "x has shape (1,), expected (2,)"),
 }
@@ -224,6 +236,11 @@ def test_numbers_are_let_in_as_float(value):
 )
 def test_what_is_no_such_number_is_refused(value, bounds, error, words):
     assert_refused(error, words, lambda: check_number("rate", value, **bounds))
+
+
+def test_bounds_that_do_not_exist_are_not_mentioned():
+    with pytest.raises(ValueError, match=r"^rate is nan, expected a finite number$"):
+        check_number("rate", math.nan)
 
 
 def test_the_bounds_of_a_number():

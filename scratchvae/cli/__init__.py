@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ArithmeticError as error:  # training diverged
         return _complain(verb, _sentence(error), _CHECK_FAILED)
     except KeyboardInterrupt:
-        return _complain(verb, "interrupted; what it was doing is not saved, files written before are whole", _INTERRUPTED)
+        return _complain(
+            verb, "interrupted; what it was doing is not saved, files written before are whole", _INTERRUPTED
+        )
     return 0 if done else _CHECK_FAILED
 
 

@@ -94,6 +94,7 @@ def variance(options: argparse.Namespace) -> bool:
             batch_size=settings["batch_size"],
             rng=seed,
         )
+        settings["num_samples"] = moments[0]["num_samples"]
     else:
         settings["run"] = str(options.run)
         moments = [_measure(vae, len(run.history), dataset, estimators, settings)]

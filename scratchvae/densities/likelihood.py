@@ -51,7 +51,7 @@ def make_likelihood(name: str, variance: float = 1.0) -> Likelihood:
         If the name is unknown (the message lists the known ones) or the variance is not positive.
     """
     check_choice("likelihood", name, LIKELIHOODS)
-    variance = check_number("likelihood_variance", variance, above=0)
+    variance = check_number("likelihood_variance", variance, above=0, low=1e-30, high=1e30)
     if name == "bernoulli":
         return Likelihood(
             name,

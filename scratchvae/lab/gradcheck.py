@@ -127,6 +127,8 @@ def check_gradients(
     -------
     GradientReport
     """
+    if not isinstance(model, VAE | Autoencoder):
+        raise TypeError(f"model is of type {type(model).__name__}, expected a VAE or an Autoencoder")
     twin = make_model({**model.config(), "dtype": "float64"})
     twin.load_parameters({name: value.astype(np.float64) for name, value in model.parameters.items()})
     data_rng, noise_rng, entry_rng = spawn(as_generator(rng), 3)

@@ -8,7 +8,7 @@ import numpy as np
 
 from scratchvae.densities.gaussian import gaussian_sample_forward
 from scratchvae.models.autoencoder import Autoencoder
-from scratchvae.models.vae import VAE
+from scratchvae.models.vae import VAE, check_vae
 from scratchvae.objectives.elbo import importance_weighted_bound, sampled_kl_forward
 from scratchvae.randomness import NoiseStream, as_generator, spawn, standard_normal
 from scratchvae.training.loop import average_terms, check_data, minibatch
@@ -39,7 +39,7 @@ def log_marginal_likelihood(
     -------
     ndarray (B,)
     """
-    x = vae.check_x(x)
+    x = check_vae(vae).check_x(x)
     num_samples = check_integer("num_samples", num_samples)
     generator = as_generator(rng)
     mean, log_var, _ = vae.encoder_forward(x)

@@ -73,7 +73,8 @@ def variance_during_training(
     Returns
     -------
     list of dict
-        One per moment: epoch, test_negative_elbo in nats, and estimators as in `variance_record`.
+        One per moment: epoch, num_samples (in whole blocks),
+        test_negative_elbo in nats, and estimators as in `variance_record`.
     """
     train, test = check_data("train", train, vae), check_data("test", test, vae)
     training_rng, pixel_rng, noise_rng, test_rng = spawn(as_generator(rng), 4)
@@ -91,6 +92,7 @@ def variance_during_training(
             records.append(
                 {
                     "epoch": epoch,
+                    "num_samples": result.num_samples,
                     "test_negative_elbo": kl - reconstruction,
                     "estimators": variance_record(result),
                 }

@@ -19,9 +19,9 @@ from scratchvae.densities.gaussian import gaussian_kl_backward, gaussian_kl_forw
 from scratchvae.estimators import ESTIMATORS, Estimator, make_estimator
 from scratchvae.layers.stack import LayerCache
 from scratchvae.models.decoder_integrand import DecoderIntegrand, sample_gradients
-from scratchvae.models.vae import VAE
+from scratchvae.models.vae import VAE, check_vae
 from scratchvae.randomness import as_generator, standard_normal
-from scratchvae.validation import check_integer
+from scratchvae.validation import check_array, check_integer
 
 __all__ = ["GradientVariance", "gradient_variance"]
 
@@ -113,7 +113,8 @@ def gradient_variance(
     ValueError, TypeError
         If an argument is wrong.
     """
-    x = vae.check_x(x)
+    x = check_vae(vae).check_x(x)
+    check_array("vae.theta", vae.theta)
     names = tuple(dict.fromkeys([estimators] if isinstance(estimators, str) else estimators))
     if not names:
         raise ValueError(

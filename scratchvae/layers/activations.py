@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scratchvae.kernels.reference.fused_dense import LEAKY_SLOPE
 from scratchvae.validation import check_choice
 
 __all__ = [
@@ -31,9 +32,6 @@ __all__ = [
     "tanh_backward",
     "tanh_forward",
 ]
-
-# Slope of leaky_relu for negative inputs; the value of Maas, Hannun and Ng (2013), which libraries kept.
-LEAKY_SLOPE = 0.01
 
 
 def identity_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

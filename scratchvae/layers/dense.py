@@ -32,6 +32,10 @@ def dense_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[
     y : ndarray (B, fan_out)
     cache : DenseCache
     """
+    if x.shape[-1] != len(weight):
+        raise ValueError(
+            f"x has shape {x.shape}, expected (B, {len(weight)}) for a weight of shape {weight.shape}"
+        )
     y = kernels.matmul(x, weight)
     y += bias
     return y, DenseCache(x, weight)
@@ -55,6 +59,10 @@ def dense_backward(
     dweight : ndarray (fan_in, fan_out)
     dbias : ndarray (fan_out,)
     """
+    if dy.shape != (len(cache.x), cache.weight.shape[1]):
+        raise ValueError(
+            f"dy has shape {dy.shape}, expected {(len(cache.x), cache.weight.shape[1])} as y had"
+        )
     # y += bias                       every row received the same bias                (1.4)
     dbias = dy.sum(axis=0)
     # y = x @ weight                  d y_bj / d weight_ij = x_bi                      (1.3)

@@ -6,12 +6,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-__all__ = ["flat_views"]
+__all__ = ["Views", "flat_views"]
 
 
-def flat_views(
-    shapes: Mapping[str, tuple[int, ...]], dtype: type
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+class Views(dict[str, np.ndarray]):
+    """Arrays by name that view one vector: assigning to a name writes into its view, which stays the view it is."""
+
+    def __setitem__(self, name: str, value: np.ndarray) -> None:
+        """Copy `value`, of the view's shape or broadcast to it, into the vector."""
+        self[name][...] = value
+
+
+def flat_views(shapes: Mapping[str, tuple[int, ...]], dtype: type) -> tuple[np.ndarray, Views]:
     """A zero vector and, for each name in order, the view of it that has that name's shape.
 
     One vector means one fused update, one hash, one array to save; the views mean that a layer still sees
@@ -25,10 +31,11 @@ def flat_views(
     Returns
     -------
     vector : ndarray (total size,)
-    views : dict of str to ndarray, each in its own shape
+    views : Views
+        Each in its own shape.
     """
     sizes = [int(np.prod(shape)) for shape in shapes.values()]
     vector: np.ndarray = np.zeros(sum(sizes), dtype)
     pieces = np.split(vector, np.cumsum(sizes)[:-1])
-    views = {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
-    return vector, views
+    named = zip(shapes.items(), pieces, strict=True)
+    return vector, Views({name: piece.reshape(shape) for (name, shape), piece in named})

@@ -95,7 +95,7 @@ class DecoderIntegrand:
         return dmean, dlog_var
 
     def output_gradient(self) -> np.ndarray:
-        """d log p(x|z) / d output of the decoder at the last evaluation's samples, (S, B, D) with the first two axes as one."""
+        """d log p(x|z) / d output of the decoder at the last evaluation's samples: (S, B, D), its first axes as one."""
         # reconstruction = likelihood.forward(x, parameters)                                 (3.3) (4.13)
         dparameters = self.likelihood.backward(np.ones(self.reconstruction.shape), self._likelihood_cache)
         return dparameters.reshape(-1, dparameters.shape[-1])

@@ -38,7 +38,7 @@ class Model:
         Views of gradient, named as parameters.
     """
 
-    # Names and activations of the layers between the encoder's hidden layers and the latent variables.
+    # Names of the linear layers between the encoder's hidden layers and the latent variables.
     heads: tuple[str, ...] = ()
 
     def __init__(
@@ -61,17 +61,49 @@ class Model:
         self.likelihood_variance = float(likelihood_variance)
         self.binarize = _check_binarize(binarize, likelihood)
         self.dtype = _check_dtype(dtype)
-        self.theta, self.parameters = flat_views(self._shapes(), self.dtype)
-        self.gradient, self.gradients = flat_views(self._shapes(), self.dtype)
+        self._make_vectors()
         self._initialize(rng)
+
+    def _make_vectors(self) -> None:
+        self._theta, self.parameters = flat_views(self._shapes(), self.dtype)
+        self._gradient, self.gradients = flat_views(self._shapes(), self.dtype)
+
+    @property
+    def theta(self) -> np.ndarray:
+        """All parameters (P,). Assigning copies into the vector, so that the layers still view it."""
+        return self._theta
+
+    @theta.setter
+    def theta(self, value: np.ndarray) -> None:
+        """Copy `value` (P,) into the vector."""
+        self._theta[...] = check_array("theta", value, shape=self._theta.shape, dtype=self.dtype)
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """The twin (P,) of theta that the last gradient computation filled."""
+        return self._gradient
+
+    @gradient.setter
+    def gradient(self, value: np.ndarray) -> None:
+        """Copy `value` (P,) into the vector."""
+        self._gradient[...] = check_array("gradient", value, shape=self._gradient.shape, dtype=self.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The configuration and the two vectors: what a copy needs to have views of its own."""
+        return {"config": self.config(), "theta": self._theta.copy(), "gradient": self._gradient.copy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arguments = {key: value for key, value in state["config"].items() if key != "model"}
+        self.__init__(**arguments, rng=0)  # type: ignore[misc]
+        self._theta[...], self._gradient[...] = state["theta"], state["gradient"]
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's shape, by name, in the order of the data's way through the model."""
         encoder_sizes = (self.input_dim, *self.hidden)
         decoder_sizes = (self.latent_dim, *self.hidden[::-1], self.input_dim)
-        layers = [(f"encoder.{i}", *sizes) for i, sizes in enumerate(_pairs(encoder_sizes))]
+        layers = [(f"encoder.{i}", *sizes) for i, sizes in enumerate(pairwise(encoder_sizes))]
         layers += [(f"encoder.{head}", encoder_sizes[-1], self.latent_dim) for head in self.heads]
-        layers += [(f"decoder.{i}", *sizes) for i, sizes in enumerate(_pairs(decoder_sizes))]
+        layers += [(f"decoder.{i}", *sizes) for i, sizes in enumerate(pairwise(decoder_sizes))]
         shapes: dict[str, tuple[int, ...]] = {}
         for name, fan_in, fan_out in layers:
             shapes[f"{name}.weight"] = (fan_in, fan_out)
@@ -163,7 +195,11 @@ class Model:
 
     def _check_pixels(self, name: str, value: Any, shape: tuple[int | str, ...]) -> np.ndarray:
         likelihood = self.likelihood
-        why = "a Bernoulli likelihood explains values between 0 and 1; divide grey levels by the largest" if likelihood.high == 1 else ""
+        why = (
+            "a Bernoulli likelihood explains values between 0 and 1; divide grey levels by the largest"
+            if likelihood.high == 1
+            else ""
+        )
         return check_array(
             name, value, shape=shape, dtype=self.dtype, low=likelihood.low, high=likelihood.high, why=why
         )
@@ -205,10 +241,6 @@ class Model:
     def __repr__(self) -> str:
         arguments = [f"{key}={value!r}" for key, value in self.config().items() if key != "model"]
         return f"{type(self).__name__}({', '.join(arguments)})"
-
-
-def _pairs(sizes: Sequence[int]) -> Iterable[tuple[int, int]]:
-    return pairwise(sizes)
 
 
 def _check_hidden(hidden: Sequence[int]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from scratchvae.objectives.elbo import ELBO, elbo_backward, elbo_forward
 from scratchvae.randomness import NoiseStream, as_generator, standard_normal
 from scratchvae.validation import check_array, check_choice, check_integer, check_number
 
-__all__ = ["VAE", "EncoderCache"]
+__all__ = ["VAE", "EncoderCache", "check_vae"]
 
 
 class EncoderCache(NamedTuple):
@@ -360,3 +360,12 @@ class VAE(Model):
                 f"num_samples is {num_samples} but noise holds {len(checked)} samples; pass only one of them"
             )
         return checked
+
+
+def check_vae(vae: Any) -> VAE:
+    """`vae` itself, or a TypeError that says what came instead."""
+    if not isinstance(vae, VAE):
+        raise TypeError(
+            f"vae is of type {type(vae).__name__}, expected a VAE, for it takes a posterior and a prior"
+        )
+    return vae

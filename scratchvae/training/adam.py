@@ -7,12 +7,13 @@ import math
 import numpy as np
 
 from scratchvae import kernels
-from scratchvae.validation import check_array, check_number
+from scratchvae.training.optimizer import Optimizer
+from scratchvae.validation import check_number
 
 __all__ = ["Adam"]
 
 
-class Adam:
+class Adam(Optimizer):
     """Steps of a size near `learning_rate`, whatever the gradient's scale. (8.2) (8.4)
 
     Parameters
@@ -47,22 +48,16 @@ class Adam:
         beta2: float = 0.999,
         epsilon: float = 1e-8,
     ) -> None:
-        if getattr(theta, "dtype", None) not in (np.float32, np.float64):
-            raise TypeError(
-                f"theta is {type(theta).__name__}, expected an array of float32 or float64, changed in place"
-            )
-        self.theta = theta
-        self.learning_rate = check_number("learning_rate", learning_rate, above=0)
+        super().__init__(theta, learning_rate)
         self.beta1 = check_number("beta1", beta1, low=0, high=1 - 1e-9)
         self.beta2 = check_number("beta2", beta2, low=0, high=1 - 1e-9)
         self.epsilon = check_number("epsilon", epsilon, above=0)
         self.first_moment = np.zeros_like(theta)
         self.second_moment = np.zeros_like(theta)
-        self.step = 0
 
     def update(self, gradient: np.ndarray) -> None:
         """Change theta in place by one step against gradient (P,). (8.2) (8.5)"""
-        gradient = check_array("gradient", gradient, shape=self.theta.shape, dtype=self.theta.dtype)
+        gradient = self._checked(gradient)
         self.step += 1
         # Both bias corrections of (8.4) folded into two scalars (8.5): no corrected copies of the moments.
         root_correction = math.sqrt(1 - self.beta2**self.step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -106,6 +107,14 @@ def fit(
     ValueError, TypeError
         If an argument is wrong.
     """
+    if not isinstance(model, VAE | Autoencoder):
+        raise TypeError(f"model is of type {type(model).__name__}, expected a VAE or an Autoencoder")
+    if not isinstance(model, VAE) and (
+        estimator != "pathwise" or num_samples not in (None, 1) or kl_warmup_epochs
+    ):
+        raise ValueError(
+            "estimator, num_samples and kl_warmup_epochs are for a VAE, but model is a plain autoencoder"
+        )
     x = check_data("x", x, model)
     validation = None if validation is None else check_data("validation", validation, model)
     epochs = check_integer("epochs", epochs, low=0)
@@ -198,8 +207,13 @@ def average_terms(
 def check_data(name: str, x: Any, model: VAE | Autoencoder) -> np.ndarray:
     """x (N, D) as rows of bytes or floats that the model's likelihood can explain, or an error that names it."""
     if isinstance(x, Dataset):
-        raise TypeError(f"{name} is the data set {x.name!r} as a whole, expected one of its arrays, such as its .train")
-    x = np.asarray(x)
+        raise TypeError(
+            f"{name} is the data set {x.name!r} as a whole, expected one of its arrays, such as its .train"
+        )
+    try:
+        x = np.asarray(x)
+    except ValueError as error:
+        raise TypeError(f"{name} is not a rectangular array of numbers: {error}") from None
     if x.ndim < 2 or len(x) == 0:
         hint = "; are these labels instead of images?" if x.ndim == 1 and len(x) else ""
         raise ValueError(

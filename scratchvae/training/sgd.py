@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from scratchvae import kernels
-from scratchvae.validation import check_array, check_number
+from scratchvae.training.optimizer import Optimizer
+from scratchvae.validation import check_number
 
 __all__ = ["SGD"]
 
 
-class SGD:
+class SGD(Optimizer):
     """velocity ← momentum · velocity + gradient;  theta ← theta − learning_rate · velocity. (8.1)
 
     Parameters
@@ -31,18 +32,12 @@ class SGD:
     name = "sgd"
 
     def __init__(self, theta: np.ndarray, learning_rate: float = 1e-2, momentum: float = 0.0) -> None:
-        if getattr(theta, "dtype", None) not in (np.float32, np.float64):
-            raise TypeError(
-                f"theta is {type(theta).__name__}, expected an array of float32 or float64, changed in place"
-            )
-        self.theta = theta
-        self.learning_rate = check_number("learning_rate", learning_rate, above=0)
+        super().__init__(theta, learning_rate)
         self.momentum = check_number("momentum", momentum, low=0, high=1 - 1e-9)
         self.velocity = np.zeros_like(theta)
-        self.step = 0
 
     def update(self, gradient: np.ndarray) -> None:
         """Change theta in place by one step against gradient (P,). (8.1)"""
-        gradient = check_array("gradient", gradient, shape=self.theta.shape, dtype=self.theta.dtype)
+        gradient = self._checked(gradient)
         self.step += 1
         kernels.sgd_update(self.theta, gradient, self.velocity, self.learning_rate, self.momentum)

@@ -23,6 +23,8 @@ from scratchvae.cli import commands
 
 Command = Callable[..., Any]
 
+INTERRUPTED = "scratchvae {}: interrupted; what it was doing is not saved, files written before are whole"
+
 
 def read(path: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -118,7 +120,7 @@ def test_interruption_is_one_line(
     monkeypatch.setattr(sv.VAE, "sample", interrupt)
     done = command(verb, *([trained] if verb in ("evaluate", "sample") else []))
     assert done.status == 130
-    assert done.err == f"scratchvae {verb}: interrupted; what it was doing is not saved, files written before are whole\n"
+    assert done.err == INTERRUPTED.format(verb) + "\n"
 
 
 def start(*arguments: Any, backend: str = "reference", **settings: Any) -> subprocess.Popen[str]:
@@ -145,7 +147,7 @@ def test_a_key_pressed_during_the_work(verb: str, small: tuple[Any, ...], tmp_pa
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == f"scratchvae {verb}: interrupted; what it was doing is not saved, files written before are whole"
+    assert err.splitlines()[-1] == INTERRUPTED.format(verb)
     assert "Traceback" not in err
     assert list((tmp_path / "run").iterdir()) == []
 

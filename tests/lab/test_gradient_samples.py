@@ -138,6 +138,11 @@ def test_a_gradient_that_answers_wrongly_is_refused(gradient, error, words):
     assert_refused(error, words, ask)
 
 
+def test_a_thousand_samples_by_default():
+    for gradient in gradient_samples(lambda z: z[:, 0], [0.0], [0.0]):
+        assert gradient.shape == (1000, 1)
+
+
 def test_an_error_inside_the_integrand_is_the_integrand_s_own():
     def broken(z):
         raise KeyError("mine")

@@ -196,6 +196,8 @@ def test_log_likelihood_is_that_of_the_first_examples(rng, monkeypatch):
         evaluate(case.vae, case.x, likelihood_samples=2, likelihood_examples=100)["log_likelihood_examples"]
         == 12
     )
+    pair = evaluate(case.vae, case.x[:2], likelihood_samples=2)
+    assert pair["log_likelihood_standard_error"] > 0
     alone = evaluate(case.vae, case.x[:1], likelihood_samples=2)
     assert alone["log_likelihood_standard_error"] is None, "one example has no spread"
 
@@ -228,6 +230,7 @@ def test_evaluation_repeats_and_leaves_model_and_data_alone(rng):
     assert first == again
     assert first["loss"] != other["loss"]
     assert first == evaluate(case.vae, case.x, likelihood_samples=3, rng=np.random.default_rng(3))
+    assert evaluate(case.vae, case.x) == evaluate(case.vae, case.x), "repeatable unless asked to be otherwise"
 
 
 def test_the_bound_is_that_of_the_model_s_own_method(rng, monkeypatch):

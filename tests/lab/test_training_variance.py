@@ -63,7 +63,9 @@ def test_one_record_for_each_moment_and_training_is_not_disturbed(rng):
     vae = make()
     records = measure(vae, train, test)
     assert [record["epoch"] for record in records] == [0, 1, 3]
-    assert all(set(record) == {"epoch", "test_negative_elbo", "estimators"} for record in records)
+    expected = {"epoch", "num_samples", "test_negative_elbo", "estimators"}
+    assert all(set(record) == expected for record in records)
+    assert {record["num_samples"] for record in records} == {400}
     # The same training without measurements ends with the same bits.
     other = make()
     (training_rng, *_) = spawn(as_generator(0), 4)
@@ -116,6 +118,9 @@ def test_the_bound_is_that_of_the_test_set_without_beta(rng):
         vae = VAE(WIDTH, (4,), 2, beta=beta, rng=0)
         bounds.append(measure(vae, train, test, moments=(0,))[0]["test_negative_elbo"])
     assert bounds[0] == bounds[1]
+    # From its definition, with more noise of its own: the mean of −log p(x|z) + KL over the test set.
+    elbo = vae.elbo((test > 0.5).astype(np.float32), rng=rng, num_samples=50)
+    assert bounds[0] == pytest.approx((elbo.kl - elbo.reconstruction).mean(), rel=0.3)
     other = measure(make(), train, data(rng, 10), moments=(0,))[0]["test_negative_elbo"]
     assert other != bounds[0]
 

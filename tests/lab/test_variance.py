@@ -442,6 +442,12 @@ def test_a_part_that_is_no_name_is_refused():
         )
 
 
+def test_a_result_says_what_it_is_without_its_arrays(rng):
+    case = make_case(rng)
+    result = gradient_variance(case.vae, case.x, ("pathwise",), 40, 0)
+    assert repr(result) == "GradientVariance(estimators=('pathwise',), num_samples=40)"
+
+
 def test_a_name_given_twice_is_measured_once():
     result = gradient_variance(VAE(INPUT_DIM, (4,), 2, rng=0), GOOD_X, ["pathwise", "pathwise"], 40)
     assert result.estimators == ("pathwise",)

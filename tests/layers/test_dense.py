@@ -159,3 +159,12 @@ def test_large_arguments_stay_finite(dtype):
     np.testing.assert_allclose(y, -4e8 + 1e4, rtol=1e-6)
     for gradient in dense_backward(np.full((3, 2), 1e4, dtype), cache):
         assert np.isfinite(gradient).all()
+
+
+def test_shapes_that_clash_are_refused() -> None:
+    # A compiled product would read beyond the smaller array.
+    with pytest.raises(ValueError, match=r"x has shape \(3, 8\), expected \(B, 5\)"):
+        dense_forward(np.ones((3, 8)), np.ones((5, 4)), np.ones(4))
+    _, cache = dense_forward(np.ones((3, 5)), np.ones((5, 4)), np.ones(4))
+    with pytest.raises(ValueError, match=r"dy has shape \(2, 4\), expected \(3, 4\)"):
+        dense_backward(np.ones((2, 4)), cache)

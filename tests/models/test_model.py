@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -419,3 +422,32 @@ def test_a_model_that_was_moved_keeps_its_names(rng):
         np.testing.assert_array_equal(layer.bias, model.parameters[f"{name}.bias"])
         linear = name in ("encoder.log_var", "decoder.2")
         assert layer.activation.name == ("identity" if linear else "relu")
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda vae: pickle.loads(pickle.dumps(vae))], ids=["deepcopy", "pickle"]
+)
+def test_a_copy_has_views_of_its_own_vector(duplicate: Callable[[VAE], VAE]) -> None:
+    # An ordinary copy of the views would leave theta and the layers apart: trained would not be what is evaluated.
+    original = VAE(6, (5,), 2, dtype=np.float64, rng=0)
+    twin = duplicate(original)
+    assert np.array_equal(twin.theta, original.theta)
+    assert twin.config() == original.config()
+    assert not np.shares_memory(twin.theta, original.theta)
+    for name, view in twin.parameters.items():
+        assert np.shares_memory(view, twin.theta), name
+    assert all(np.shares_memory(view, twin.gradient) for view in twin.gradients.values())
+
+
+def test_assigning_writes_into_the_vector() -> None:
+    vae = VAE(6, (5,), 2, dtype=np.float64, rng=0)
+    vector, bias = vae.theta, vae.parameters["decoder.1.bias"]
+    vae.theta = 2 * vae.theta
+    vae.parameters["decoder.1.bias"] = np.arange(6.0)
+    vae.gradient = np.ones_like(vae.gradient)
+    assert vae.theta is vector
+    assert vae.parameters["decoder.1.bias"] is bias
+    assert np.array_equal(vector[-6:], np.arange(6.0))
+    assert np.all(vae.gradients["encoder.0.weight"] == 1)
+    with pytest.raises(ValueError, match=r"theta has shape \(3,\), expected"):
+        vae.theta = np.zeros(3)

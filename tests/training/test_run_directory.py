@@ -74,7 +74,10 @@ def test_a_loaded_model_computes_the_same_bits(run):
 
 def test_files_are_named_readable_and_say_what_made_them(run):
     assert {path.name for path in run.iterdir()} == FILES
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    text = (run / "config.json").read_text(encoding="utf-8")
+    assert "σ" in text, "letters as they are"
+    assert text.count("\n") > 20, "one setting in each line"
+    config = json.loads(text)
     assert config["model"]["model"] == "VAE"
     assert config["training"] == SETTINGS
     assert config["versions"] == versions()

@@ -101,8 +101,11 @@ def test_a_view_with_gaps_is_changed_in_place():
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"theta": [1.0]}, TypeError, "theta is list"),
-        ({"theta": np.ones(2, int)}, TypeError, "expected an array of float32 or float64"),
+        ({"theta": [1.0]}, TypeError, "theta is of type list"),
+        ({"theta": np.ones(2, int)}, TypeError, "expected an ndarray of float32 or float64"),
+        ({"theta": np.float32(3)}, TypeError, "expected an ndarray of float32 or float64"),
+        ({"theta": np.ones((2, 3))}, ValueError, "expected a writeable vector"),
+        ({"theta": np.broadcast_to(1.0, 3)}, ValueError, "expected a writeable vector"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate is 0"),
         ({"learning_rate": np.nan}, ValueError, "learning_rate is nan"),
         ({"learning_rate": "fast"}, TypeError, "learning_rate is 'fast'"),

@@ -74,7 +74,7 @@ class _Announcer(event.Listener):
                 return
             self._said = True
         print(  # noqa: T201 - a user waits and no log is looked at
-            f"scratchvae: compiling the kernels needed here, at most about {SECONDS} s; later runs find them in the cache",
+            f"scratchvae: compiling the kernels needed here, about {SECONDS} s at most; later runs find them cached",
             file=sys.stderr,
             flush=True,
         )

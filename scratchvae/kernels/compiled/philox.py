@@ -4,8 +4,8 @@ Two things make it fast. The ten rounds work on single words and a block's 256 c
 words, so the loop over counters is one loop without branches over contiguous memory, which the compiler runs
 sixteen counters at a time. And logarithm, sine and cosine are short polynomials.
 
-No kernel here gets a floating-point flag. Contraction into fused multiply-adds would save less than a tenth of
-the time, and cost that a seed gives the same noise on every processor and in both twins.
+No kernel here gets a floating-point flag. Contraction into fused multiply-adds saves nothing that can be measured,
+and would cost that a seed gives the same noise on every processor and in both twins.
 """
 
 from __future__ import annotations

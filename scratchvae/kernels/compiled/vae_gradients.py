@@ -17,7 +17,13 @@ from numba.extending import register_jitable
 
 from scratchvae.kernels.compiled.arrays import plain
 from scratchvae.kernels.compiled.elementwise import _bernoulli_row, _kl_row, _sample_row, _sum
-from scratchvae.kernels.compiled.fused_dense import CODES, IDENTITY, _activate, _multiply_by_derivative, add_rows
+from scratchvae.kernels.compiled.fused_dense import (
+    CODES,
+    IDENTITY,
+    _activate,
+    _multiply_by_derivative,
+    add_rows,
+)
 from scratchvae.kernels.compiled.mathematics import exp
 from scratchvae.kernels.compiled.matmul import WORTHWHILE, matrix, multiply_part, share
 from scratchvae.kernels.compiled.threads import ParallelKernel
@@ -138,7 +144,7 @@ def _rows_there_and_back(
             values[0, i] = _sum(terms[: output.shape[1]])
     dmean, dlog_var = _output(work, table, depth, b, 1), _output(work, table, depth + 1, b, 1)
     for layer in range(last, depth + 2, -1):
-        y, dy, dx = _output(work, table, layer - 1, b, 0), _output(work, table, layer, b, 1), None
+        y, dy = _output(work, table, layer - 1, b, 0), _output(work, table, layer, b, 1)
         dx = _output(work, table, layer - 1, b, 1)
         _backward(dy, theta, table, layer, activation, y, dx, rows, False)
     _backward(_output(work, table, depth + 2, b, 1), theta, table, depth + 2, IDENTITY, z, dmean, rows, False)

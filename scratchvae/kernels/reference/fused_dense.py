@@ -10,6 +10,7 @@ import numpy as np
 
 __all__ = ["dense_activation", "dense_input_gradient", "dense_parameter_gradients"]
 
+# Of leaky_relu for negative inputs; the value of Maas, Hannun and Ng (2013), which libraries kept.
 LEAKY_SLOPE = 0.01
 
 
