@@ -80,7 +80,7 @@ def mnist_bound() -> str:
     ]
     first = record["runs"][0]
     note = f"\n{first['epochs']} epochs, seed {first['seed']}, nats per image; "
-    note += f"at most {record['peak_memory_megabytes']} MB. "
+    note += f"threads: {record['threads']}; at most {record['peak_memory_megabytes']} MB. "
     return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
 
 

@@ -36,6 +36,8 @@ class Autoencoder(Model):
     likelihood_variance : float
     binarize : {"auto", "dynamic", "threshold", None}
         As for `VAE`.
+    initialization : {"glorot", "he"}
+        Of the weights: Glorot's (1.7) everywhere, or He's (1.8) before relu and leaky_relu.
     dtype : float32 or float64
     rng : Generator, int or None
         Source of the initial weights.
@@ -52,11 +54,21 @@ class Autoencoder(Model):
         likelihood: str = "bernoulli",
         likelihood_variance: float = 1.0,
         binarize: str | None = "auto",
+        initialization: str = "glorot",
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
         super().__init__(
-            input_dim, hidden, latent_dim, activation, likelihood, likelihood_variance, binarize, dtype, rng
+            input_dim,
+            hidden,
+            latent_dim,
+            activation,
+            likelihood,
+            likelihood_variance,
+            binarize,
+            initialization,
+            dtype,
+            rng,
         )
 
     @property

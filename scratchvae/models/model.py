@@ -50,6 +50,7 @@ class Model:
         likelihood: str,
         likelihood_variance: float,
         binarize: str | None,
+        initialization: str,
         dtype: DTypeLike,
         rng: np.random.Generator | int | None,
     ) -> None:
@@ -60,6 +61,7 @@ class Model:
         self.likelihood = make_likelihood(likelihood, likelihood_variance)
         self.likelihood_variance = float(likelihood_variance)
         self.binarize = _check_binarize(binarize, likelihood)
+        self.initialization = check_choice("initialization", initialization, ("glorot", "he"))
         self.dtype = _check_dtype(dtype)
         self._make_vectors()
         self._initialize(rng)
@@ -115,6 +117,8 @@ class Model:
         for name, parameter in self.parameters.items():
             if name.endswith(".weight"):
                 follows = self._activation_after(name.removesuffix(".weight")).name
+                # Glorot's, the smaller ones, end half a nat lower on MNIST after ten epochs: benchmarks/mnist_bound.py.
+                follows = follows if self.initialization == "he" else "identity"
                 parameter[...] = initial_weight(
                     parameter.shape[0], parameter.shape[1], follows, generator, np.float64
                 )
@@ -235,6 +239,7 @@ class Model:
             "likelihood": self.likelihood.name,
             "likelihood_variance": self.likelihood_variance,
             "binarize": self.binarize,
+            "initialization": self.initialization,
             "dtype": np.dtype(self.dtype).name,
         }
 

@@ -63,6 +63,8 @@ class VAE(Model):
     binarize : {"auto", "dynamic", "threshold", None}
         How grey pixels become data in training and evaluation; auto is dynamic for a Bernoulli likelihood
         and None for a Gaussian one. The methods of this class take x as it is.
+    initialization : {"glorot", "he"}
+        Of the weights: Glorot's (1.7) everywhere, or He's (1.8) before relu and leaky_relu.
     dtype : float32 or float64
     rng : Generator, int or None
         Source of the initial weights.
@@ -90,11 +92,21 @@ class VAE(Model):
         beta: float = 1.0,
         kl: str = "analytic",
         binarize: str | None = "auto",
+        initialization: str = "glorot",
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
         super().__init__(
-            input_dim, hidden, latent_dim, activation, likelihood, likelihood_variance, binarize, dtype, rng
+            input_dim,
+            hidden,
+            latent_dim,
+            activation,
+            likelihood,
+            likelihood_variance,
+            binarize,
+            initialization,
+            dtype,
+            rng,
         )
         self.beta = check_number("beta", beta, low=0)
         self.kl = check_choice("kl", kl, ("analytic", "sampled"))

@@ -443,3 +443,44 @@ def test_an_autoencoder_has_no_noise(autoencoder: Path, refused: Callable[..., s
     refused("sample", autoencoder, says=says)
     refused("variance", "--run", autoencoder, says=says)
     refused("evaluate", autoencoder, "--likelihood-samples", 5, says=says)
+
+
+# ------------------------------------------------------------------------------------------ every other error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (ValueError("two\nlines,  and  spaces"), 2, "two lines, and spaces"),
+        (TypeError("x is 'y', expected z"), 2, "x is 'y', expected z"),
+        (FileNotFoundError(2, "No such file or directory", "a/b"), 2, "a/b: No such file or directory"),
+        (OSError("nothing more is known"), 2, "nothing more is known"),
+        (OverflowError("too large"), 2, "too large"),
+        (MemoryError(), 2, "not enough memory; choose smaller sizes"),
+        (MemoryError("9 TiB"), 2, "not enough memory: 9 TiB; choose smaller sizes"),
+        (FloatingPointError("diverged"), 1, "diverged"),
+        (KeyboardInterrupt(), 130, "interrupted; files that it had written are whole"),
+    ],
+    ids=repr,
+)
+def test_any_error_is_one_line(
+    error: BaseException, status: int, says: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_options: Any) -> bool:
+        raise error
+
+    monkeypatch.setattr(commands, "data", fail)
+    assert command("data") == (status, "", f"scratchvae data: {says}\n")
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no user can mend is not called bad input."""
+
+    def fail(_options: Any) -> bool:
+        raise AttributeError("no such thing")
+
+    monkeypatch.setattr(commands, "data", fail)
+    with pytest.raises(AttributeError):
+        command("data")

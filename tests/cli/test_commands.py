@@ -116,6 +116,7 @@ def test_every_option_of_train_arrives(command: Command, images: Path) -> None:
         "likelihood": "gaussian",
         "likelihood_variance": 0.1,
         "binarize": "threshold",
+        "initialization": "glorot",
         "dtype": "float32",
         "beta": 0.5,
         "kl": "sampled",

@@ -436,6 +436,11 @@ def test_an_expected_zero_must_be_exactly_zero():
 # --- at the door ------------------------------------------------------------------------------------------
 
 
+def test_what_is_no_model_is_refused():
+    words = "model is of type ndarray, expected a VAE or an Autoencoder"
+    assert_refused(TypeError, words, lambda: check_gradients(np.zeros(3)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [

@@ -273,3 +273,12 @@ def test_the_bound_is_that_of_the_model_s_own_method(rng, monkeypatch):
 def test_bad_arguments_of_evaluate_are_refused_in_one_sentence(arguments, error, words):
     vae = VAE(INPUT_DIM, (4,), 2, rng=0)
     assert_refused(error, words, lambda: evaluate(vae, **{"x": np.zeros((2, 5))} | arguments))
+
+
+def test_an_autoencoder_has_no_noise_to_speak_of():
+    model = Autoencoder(INPUT_DIM, (4,), 2, rng=0)
+    assert_refused(
+        TypeError,
+        "vae is of type Autoencoder, expected a VAE",
+        lambda: log_marginal_likelihood(model, np.zeros((2, INPUT_DIM))),
+    )

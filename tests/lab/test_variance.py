@@ -12,6 +12,7 @@ from scratchvae.estimators import make_estimator
 from scratchvae.estimators.score_function import ScoreFunction
 from scratchvae.lab import variance as module
 from scratchvae.lab.variance import gradient_variance
+from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
 from tests.models.cases import INPUT_DIM, LATENT_DIM, assert_refused, make_case
 from tests.oracles import estimators as estimator_oracle
@@ -431,6 +432,12 @@ def test_bad_arguments_are_refused_in_one_sentence(what):
     assert_refused(error, words, lambda: gradient_variance(VAE(INPUT_DIM, (4,), 2, rng=0), **arguments))
 
 
+def test_parameters_that_are_not_finite_are_refused():
+    vae = VAE(INPUT_DIM, (4,), 2, rng=0)
+    vae.parameters["decoder.0.bias"][1] = np.nan
+    assert_refused(ValueError, "vae.theta has … nan", lambda: gradient_variance(vae, GOOD_X))
+
+
 def test_a_part_that_is_no_name_is_refused():
     result = gradient_variance(VAE(INPUT_DIM, (4,), 2, rng=0), GOOD_X, "pathwise", 40)
     assert result.estimators == ("pathwise",), "one name may stand alone"
@@ -451,3 +458,10 @@ def test_a_result_says_what_it_is_without_its_arrays(rng):
 def test_a_name_given_twice_is_measured_once():
     result = gradient_variance(VAE(INPUT_DIM, (4,), 2, rng=0), GOOD_X, ["pathwise", "pathwise"], 40)
     assert result.estimators == ("pathwise",)
+
+
+def test_an_autoencoder_has_no_noise_to_speak_of():
+    model = Autoencoder(INPUT_DIM, (4,), 2, rng=0)
+    assert_refused(
+        TypeError, "vae is of type Autoencoder, expected a VAE", lambda: gradient_variance(model, GOOD_X)
+    )

@@ -118,7 +118,7 @@ def test_each_weight_is_scaled_for_the_activation_that_follows_it(monkeypatch, m
     monkeypatch.setattr(
         module, "initial_weight", lambda *arguments: asked.append(arguments[:3]) or right(*arguments)
     )
-    model = make(9, (7, 4), 2, activation="relu", rng=0)
+    model = make(9, (7, 4), 2, activation="relu", initialization="he", rng=0)
     assert asked == [
         (9, 7, "relu"),
         (7, 4, "relu"),
@@ -129,6 +129,13 @@ def test_each_weight_is_scaled_for_the_activation_that_follows_it(monkeypatch, m
     ]
     for name, parameter in model.parameters.items():
         assert parameter.any() == name.endswith("weight"), name
+
+
+def test_weights_are_glorot_s_unless_he_s_are_asked_for():
+    # Standard deviations √(2 / (fan_in + fan_out)) and √(2 / fan_in), to three per cent of 40,000 weights.
+    for initialization, scale in (("glorot", np.sqrt(2 / 400)), ("he", np.sqrt(2 / 200))):
+        weight = VAE(200, (200,), 2, initialization=initialization, rng=0).parameters["encoder.0.weight"]
+        assert abs(weight.std() / scale - 1) < 0.03
 
 
 @pytest.mark.parametrize("make", [VAE, Autoencoder])
@@ -207,6 +214,7 @@ def test_configuration_is_every_argument_but_rng(make):
         "activation": "softplus",
         "likelihood": "gaussian",
         "likelihood_variance": 0.3,
+        "initialization": "he",
         "dtype": "float64",
     }
     if make is VAE:
@@ -229,7 +237,7 @@ def test_configuration_is_every_argument_but_rng(make):
 def test_defaults_are_those_of_the_usual_small_models():
     both = {
         "input_dim": 784, "activation": "relu", "likelihood": "bernoulli", "likelihood_variance": 1.0,
-        "binarize": "dynamic", "dtype": "float32",
+        "binarize": "dynamic", "initialization": "glorot", "dtype": "float32",
     }  # fmt: skip
     of_vae = {"model": "VAE", "hidden": [400], "latent_dim": 20, "beta": 1.0, "kl": "analytic"}
     assert VAE(784, rng=0).config() == both | of_vae

@@ -601,6 +601,22 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"estimator": "score-function"}, {"estimator": Pathwise()}, {"num_samples": 2}, {"kl_warmup_epochs": 1}],
+    ids=["by name", "an object", "samples", "warm-up"],
+)
+def test_what_only_a_vae_has_is_refused_for_an_autoencoder(options):
+    words = "estimator, num_samples and kl_warmup_epochs are for a VAE"
+    assert_refused(ValueError, words, lambda: fit(make("autoencoder"), GOOD, **options))
+
+
+def test_what_is_no_model_is_refused():
+    assert_refused(
+        TypeError, "model is of type dict, expected a VAE or an Autoencoder", lambda: fit({}, GOOD)
+    )
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_bad_arguments_are_refused_before_anything_is_trained(what):
     changes, error, words = BAD[what]
