@@ -94,10 +94,10 @@ def variance(options: argparse.Namespace) -> bool:
             batch_size=settings["batch_size"],
             rng=seed,
         )
-        settings["num_samples"] = moments[0]["num_samples"]
     else:
         settings["run"] = str(options.run)
         moments = [_measure(vae, len(run.history), dataset, estimators, settings)]
+    settings["num_samples"] = moments[0]["num_samples"]  # whole blocks of what was asked for
     record = {"model": vae.config(), "settings": settings, "moments": moments, "versions": versions()}
     write_json(out / "variance.json", record)
     with writing(out / "variance.png"):
@@ -116,10 +116,10 @@ def _measure(
     train = check_data("train", dataset.train, vae)
     batch = minibatch(train[: settings["batch_size"]], vae, NoiseStream(pixel_rng))
     result = gradient_variance(vae, batch, estimators, settings["num_samples"], noise_rng)
-    settings["num_samples"] = result.num_samples
     test = evaluate_model(vae, dataset.test, rng=settings["seed"])
     return {
         "epoch": epoch,
+        "num_samples": result.num_samples,
         "test_negative_elbo": test["negative_elbo"],
         "estimators": variance_record(result),
     }

@@ -131,20 +131,24 @@ def start(*arguments: Any, backend: str = "reference", **settings: Any) -> subpr
     return subprocess.Popen(program, env=environment, **pipes)
 
 
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + 30
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 60
     while not path.exists():
+        assert process.poll() is None, f"it ended before {path} came: {process.communicate()}"
         assert time.monotonic() < end, f"{path} has not come"
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize("verb", ["train", "variance"])
 def test_a_key_pressed_during_the_work(verb: str, small: tuple[Any, ...], tmp_path: Path) -> None:
-    process = start(verb, "--epochs", 1_000_000, "--out", "run", *small)
-    wait_for(tmp_path / "run")
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    with start(verb, "--epochs", 1_000_000, "--out", "run", *small) as process:
+        try:
+            wait_for(tmp_path / "run", process)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert out == ""
     assert err.splitlines()[-1] == INTERRUPTED.format(verb)
