@@ -155,6 +155,10 @@ def fit(
                     update(model.gradient)
                 totals += len(batch) * np.array([loss, elbo.reconstruction.mean(), elbo.kl.mean()])
                 bar.advance(f"epoch {epoch}, loss {loss:.2f} nats")
+            if (
+                epoch == epochs and not np.isfinite(model.theta).all()
+            ):  # no further step looks at the last update
+                good.give_up(math.nan, step, epoch, iter(model.parameters.items()), history)
             loss, reconstruction, kl = (totals / len(x)).tolist()
             held_out: tuple[float | None, float | None, float | None] = (None, None, None)
             if validation is not None:

@@ -625,3 +625,22 @@ def test_bad_arguments_are_refused_before_anything_is_trained(what):
     arguments = {"x": GOOD, "progress": False} | changes
     assert_refused(error, words, lambda: fit(model, **arguments))
     assert digest(model) == before
+
+
+def test_a_last_update_that_overflows_is_noticed():
+    # No step follows that would look, and without validation nobody else does.
+    model = make(dtype=np.float32)
+    x = np.ones((4, model.input_dim), np.float32)
+    before = model.theta.copy()
+    with pytest.raises(TrainingDiverged, match=r"decoder|encoder"):
+        fit(
+            model,
+            x,
+            epochs=1,
+            batch_size=4,
+            optimizer="sgd",
+            learning_rate=1e38 * 1e30,
+            rng=0,
+            progress=False,
+        )
+    assert np.array_equal(model.theta, before)
