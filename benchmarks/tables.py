@@ -84,7 +84,24 @@ def mnist_bound() -> str:
     return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
 
 
+def training_step() -> str:
+    """Milliseconds of a step, and the median ratio to scratchvae within a round."""
+    record = _read("training_step.json")
+    rows = []
+    for setting in record["settings"]:
+        shape = "-".join(map(str, setting["sizes"]))
+        cells = [
+            f"{setting['milliseconds'][name]:.3g} ({ratio:.2f}×)"
+            for name, ratio in setting["times_scratchvae"].items()
+        ]
+        rows.append([f"{shape} {setting['activation']}, batch {setting['batch_size']}", *cells])
+    columns = ["network", *record["settings"][0]["milliseconds"]]
+    note = "\nMilliseconds, median of rounds; in brackets the median over rounds of the ratio to scratchvae. "
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
 TABLES = {
+    "training-step": training_step,
     "variance-digits": lambda: variance("variance-digits"),
     "variance-mnist": lambda: variance("variance-mnist"),
     "mnist-bound": mnist_bound,
