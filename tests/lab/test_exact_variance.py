@@ -180,9 +180,9 @@ def test_variance_by_integration_at_thirty_digits():
 
 def test_sampling_agrees(rng):
     # Each of the 20 entries within 5.7 standard errors of the exact value: one false failure in 4 · 10⁶ runs, were the
-    # mean of the squares normal. The relative standard errors are 2 % at most, and 6 % for the loudest, whose squares
-    # are like the eighth power of the noise: a variance 25 % too small, 80 % for that one, escapes in one of 10⁶ runs.
-    k, n = 1.7, 200_000
+    # mean of the squares normal. The relative standard errors are 1 % at most, and about 4 % for the loudest, whose
+    # squares are like the eighth power of the noise. A variance 25 % too large, 80 % for that one, has to be seen.
+    k, n = 1.7, 800_000
     known, curvature = oracle.wave([k], 0.4), lambda z: -(k**2) * np.cos(k * z + 0.4)
     baselines = exact_baselines(known.value, 0.3, 2 * math.log(0.6))
     given = {
