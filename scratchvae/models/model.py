@@ -117,7 +117,7 @@ class Model:
         for name, parameter in self.parameters.items():
             if name.endswith(".weight"):
                 follows = self._activation_after(name.removesuffix(".weight")).name
-                # Glorot's, the smaller ones, end half a nat lower on MNIST after ten epochs: benchmarks/mnist_bound.py.
+                # Glorot's are the smaller ones, and these nets are too shallow for the signal to fade without He's.
                 follows = follows if self.initialization == "he" else "identity"
                 parameter[...] = initial_weight(
                     parameter.shape[0], parameter.shape[1], follows, generator, np.float64
