@@ -2,10 +2,8 @@
 
     python benchmarks/kernels.py
 
-Each contestant takes a turn of a tenth of a second, then the next one, for several rounds; what counts is the
-median over rounds of the ratio within a round, which a noisy neighbour disturbs least. Within a turn the median
-call counts, so threads that the turn before left spinning have gone to sleep. Writes benchmarks/results/kernels.json.
-PyTorch and JAX are optional (`pip install '.[peers]'`); a missing one is reported as missing.
+How time is taken: see `turns.py`. Writes benchmarks/results/kernels.json. PyTorch
+and JAX are optional (`pip install '.[peers]'`); a missing one is reported as missing.
 """
 
 from __future__ import annotations
@@ -14,13 +12,12 @@ import argparse
 import importlib.util
 import json
 import statistics
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_info
+from turns import Call, compare
 
 from scratchvae import kernels
 from scratchvae.kernels import reference
@@ -35,38 +32,6 @@ NETWORKS = {
     "784-400-20": (128, [(784, 400), (400, 20), (20, 400), (400, 784)]),
     "784-200-200-50": (20, [(784, 200), (200, 200), (200, 50), (50, 200), (200, 784)]),
 }
-Call = Callable[[], object]
-
-
-def turn(call: Call) -> float:
-    """Median seconds of a call, over a turn."""
-    times = []
-    end = time.perf_counter() + TURN_SECONDS
-    while time.perf_counter() < end or len(times) < 3:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def compare(calls: dict[str, Call], rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds of each contestant, and how many times those of the first one they are."""
-    for call in calls.values():
-        call()  # compiles
-        turn(call)
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            seconds[name].append(turn(call))
-    ours = seconds["scratchvae"]
-    return {
-        "seconds": {name: statistics.median(times) for name, times in seconds.items()},
-        "times_scratchvae": {
-            name: round(statistics.median(t / o for t, o in zip(times, ours, strict=True)), 3)
-            for name, times in seconds.items()
-            if name != "scratchvae"
-        },
-    }
 
 
 def product(form: str, rows: int, depth: int, columns: int, dtype: type, rounds: int) -> dict:
@@ -91,7 +56,7 @@ def product(form: str, rows: int, depth: int, columns: int, dtype: type, rounds:
             "scratchvae": lambda: kernels.matmul_transposed_right(a, bt, out),
             "OpenBLAS": lambda: np.matmul(a, bt.T, out=out),
         }
-    result = compare(calls, rounds)
+    result = compare(calls, rounds, TURN_SECONDS)
     operations = 2 * rows * depth * columns
     return {
         "product": form,
@@ -149,7 +114,7 @@ def normals(rounds: int) -> dict:
         draw = jax.jit(lambda key: jax.random.normal(key, (count,)))
         key = jax.random.key(SEED)
         calls["JAX"] = lambda: draw(key).block_until_ready()
-    result = compare(calls, rounds)
+    result = compare(calls, rounds, TURN_SECONDS)
     return {
         "nanoseconds_each": {name: round(1e9 * s / count, 3) for name, s in result["seconds"].items()},
         "times_scratchvae": result["times_scratchvae"],
@@ -189,6 +154,7 @@ def passes(rounds: int) -> list[dict]:
                 "NumPy": lambda f=plain, a=arguments: f(*a),
             },
             rounds,
+            TURN_SECONDS,
         )
         results.append(
             {
@@ -200,28 +166,6 @@ def passes(rounds: int) -> list[dict]:
         )
         print(json.dumps(results[-1], ensure_ascii=False), flush=True)
     return results
-
-
-def limits() -> dict:
-    """What the machine can do at best: its multipliers, and its memory."""
-    generator = np.random.default_rng(SEED)
-    a, b = (generator.normal(size=shape).astype(np.float32) for shape in ((256, 768), (768, 768)))
-    out = np.empty((256, 768), np.float32)
-    times = []
-    for _ in range(300):
-        start = time.perf_counter()
-        kernels.matmul(a, b, out)
-        times.append(time.perf_counter() - start)
-    source, target = np.ones(2**25, np.float32), np.empty(2**25, np.float32)
-    copies = []
-    for _ in range(20):
-        start = time.perf_counter()
-        np.copyto(target, source)
-        copies.append(time.perf_counter() - start)
-    return {
-        "matmul_gigaflops": round(2 * 256 * 768 * 768 / min(times) / 1e9, 1),
-        "copy_gigabytes_per_second": round(2 * source.nbytes / min(copies) / 1e9, 1),
-    }
 
 
 def libraries() -> dict[str, str]:
@@ -257,7 +201,6 @@ def main() -> None:
         "command": "python benchmarks/kernels.py",
         "seed": SEED,
         "rounds": options.rounds,
-        "limits": limits(),
         **{name: part(options.rounds) for name, part in parts.items()},
         "versions": versions() | libraries(),
     }

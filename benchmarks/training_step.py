@@ -3,8 +3,8 @@
     python benchmarks/training_step.py
 
 A step takes a minibatch in memory, draws the noise, computes loss and gradients, updates with Adam and reads the
-loss back. Each contestant takes a turn of some steps, then the next one, for several rounds; what counts is the
-median over rounds of the ratio within a round, which a noisy neighbour disturbs least. Writes
+loss back. The minibatch is of digits with black and white pixels, as in training; scratchvae gains by their zeros,
+so one setting is measured once more on pixels none of which is zero. How time is taken: see `turns.py`. Writes
 benchmarks/results/training_step.json. PyTorch and JAX are optional (`pip install '.[peers]'`); a missing one is
 reported as missing.
 """
@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import statistics
-import time
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from turns import compare
 
 import scratchvae as sv
 from scratchvae.estimators import make_estimator
@@ -28,14 +27,15 @@ from scratchvae.randomness import NoiseStream
 from scratchvae.training.run_directory import versions
 
 RESULT = Path(__file__).parent / "results" / "training_step.json"
-# (D, hidden sizes, L), activation, B
+# (D, hidden sizes, L), activation, B, pixels
 SETTINGS = [
-    ((784, 400, 20), "relu", 128),
-    ((784, 200, 200, 50), "tanh", 20),
-    ((64, 64, 8), "relu", 64),
-    ((784, 512, 32), "relu", 1024),
+    ((784, 400, 20), "relu", 128, "mnist"),
+    ((784, 200, 200, 50), "tanh", 20, "mnist"),
+    ((64, 64, 8), "relu", 64, "digits"),
+    ((784, 512, 32), "relu", 1024, "mnist"),
+    ((784, 400, 20), "relu", 128, "no zeros"),
 ]
-TURN_SECONDS = 0.3  # long enough that the threads of the turn before have gone to sleep
+TURN_SECONDS = 0.3
 LEARNING_RATE = 1e-3
 
 
@@ -160,10 +160,17 @@ def jax_step(vae, x):
     return step
 
 
-def contestants(sizes, activation, batch_size):
+def minibatch(num_pixels, batch_size, pixels):
+    """Digits with black and white pixels, or greys without a zero."""
+    if pixels == "no zeros":
+        return 1 - np.random.default_rng(0).random((batch_size, num_pixels), np.float32)
+    return sv.binarize(sv.pixels(sv.load_dataset(pixels).train[:batch_size]), "dynamic", 0)
+
+
+def contestants(sizes, activation, batch_size, pixels):
     """Name and step of each that is installed, all from the same initial weights and the same data."""
     vae = sv.VAE(sizes[0], sizes[1:-1], sizes[-1], activation=activation, rng=0)
-    x = (np.random.default_rng(0).random((batch_size, sizes[0])) < 0.2).astype(np.float32)
+    x = minibatch(sizes[0], batch_size, pixels)
     steps = {"NumPy": numpy_step(vae, x)}
     if importlib.util.find_spec("torch"):
         steps["PyTorch eager, fused Adam"] = torch_step(vae, x, compiled=False)
@@ -174,39 +181,18 @@ def contestants(sizes, activation, batch_size):
     return steps
 
 
-def turn(step, seconds):
-    """Median seconds of the steps of one turn."""
-    times = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 3:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def measure(sizes, activation, batch_size, rounds):
-    steps = contestants(sizes, activation, batch_size)
-    first_losses = {
-        name: step() for name, step in steps.items()
-    }  # compiles, and shows that all compute the same
-    for step in steps.values():
-        turn(step, TURN_SECONDS)
-    seconds = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            seconds[name].append(turn(step, TURN_SECONDS))
-    ours = seconds["scratchvae"]
+def measure(sizes, activation, batch_size, pixels, rounds):
+    steps = contestants(sizes, activation, batch_size, pixels)
+    first_losses = {name: step() for name, step in steps.items()}  # shows that all compute the same
+    result = compare(steps, rounds, TURN_SECONDS)
     return {
         "sizes": list(sizes),
         "activation": activation,
         "batch_size": batch_size,
+        "pixels": pixels,
         "rounds": rounds,
-        "milliseconds": {name: round(1e3 * statistics.median(times), 4) for name, times in seconds.items()},
-        "times_scratchvae": {
-            name: round(statistics.median(t / o for t, o in zip(times, ours, strict=True)), 2)
-            for name, times in seconds.items()
-        },
+        "milliseconds": {name: round(1e3 * seconds, 4) for name, seconds in result["seconds"].items()},
+        "times_scratchvae": result["times_scratchvae"],
         "first_loss": {name: round(float(loss), 2) for name, loss in first_losses.items()},
     }
 

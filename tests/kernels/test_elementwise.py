@@ -111,3 +111,21 @@ def test_any_strides(rng: np.random.Generator) -> None:
     second = kernels.bernoulli_value_and_gradient(x[:, ::2], logits[:, ::2], dvalue, strided)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(contiguous, strided)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 2, 63, 200_003])  # the last is shared among threads
+def test_one_infinity_or_nan_anywhere_is_found(dtype: type, size: int) -> None:
+    array = np.random.default_rng(0).normal(size=size).astype(dtype)
+    array[-1] = -np.finfo(dtype).max
+    assert kernels.all_finite(array)
+    for place in {0, size // 2, size - 1}:
+        for value in (np.inf, -np.inf, np.nan, -np.nan):
+            spoilt = array.copy()
+            spoilt[place] = value
+            assert not kernels.all_finite(spoilt)
+
+
+def test_nothing_is_finite_and_gaps_are_not_looked_at() -> None:
+    assert kernels.all_finite(np.empty(0))
+    assert kernels.all_finite(np.array([1.0, np.nan, 2.0, np.inf])[::2])

@@ -1,6 +1,7 @@
 """The kernels compiled by numba: the names and signatures of `scratchvae.kernels.reference`."""
 
 from scratchvae.kernels.compiled.elementwise import (
+    all_finite,
     bernoulli_value_and_gradient,
     gaussian_kl_value_and_gradient,
     reparameterize,
@@ -25,6 +26,7 @@ from scratchvae.kernels.compiled.vae_gradients import vae_gradients
 
 __all__ = [
     "adam_update",
+    "all_finite",
     "bernoulli",
     "bernoulli_value_and_gradient",
     "binarize",

@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
-__all__ = ["give_back", "plain"]
+__all__ = ["give_back", "plain", "workspace"]
+
+_ALIGNMENT = 64  # bytes: a vector, and a line of the caches
+
+
+class _Memory(threading.local):
+    def __init__(self) -> None:
+        self.kept: dict[np.dtype, np.ndarray] = {}
+
+
+_memory = _Memory()  # a thread that computes has its own
+
+
+def workspace(size: int, dtype: np.dtype) -> np.ndarray:
+    """Return memory for intermediate results, the same one at each call: a warm step allocates nothing.
+
+    Parameters
+    ----------
+    size : int
+    dtype : dtype
+
+    Returns
+    -------
+    ndarray (size,)
+        Uninitialised, and overwritten by whoever asks next in this thread for the same dtype.
+    """
+    kept = _memory.kept.get(dtype)
+    if kept is None or kept.size < size:
+        raw = np.empty(size * dtype.itemsize + _ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % _ALIGNMENT
+        kept = _memory.kept[dtype] = raw[start : start + size * dtype.itemsize].view(dtype)
+    return kept[:size]
 
 
 def plain(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

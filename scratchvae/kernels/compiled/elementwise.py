@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from scratchvae.kernels.compiled.arrays import give_back, plain
-from scratchvae.kernels.compiled.mathematics import exp, expm1, inline, log1p
-from scratchvae.kernels.compiled.threads import ParallelKernel
+from scratchvae.kernels.compiled.mathematics import exp, expm1, inline, log1p, reinterpret
+from scratchvae.kernels.compiled.threads import ParallelKernel, num_threads
 from scratchvae.kernels.polynomials import constants_for
 
 __all__ = [
+    "all_finite",
     "bernoulli_value_and_gradient",
     "gaussian_kl_value_and_gradient",
     "reparameterize",
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 WORTHWHILE = 6_000  # numbers, at about a nanosecond each
+WORTHWHILE_FINITE = 100_000  # where only memory is read
 
 
 @inline
@@ -54,6 +55,7 @@ def _bernoulli_row(x: Any, logits: Any, dvalue: Any, dlogits: Any, terms: Any) -
 
 
 def _bernoulli(
+    task: int,
     tasks: int,
     x: np.ndarray,
     logits: np.ndarray,
@@ -62,11 +64,10 @@ def _bernoulli(
     value: np.ndarray,
 ) -> None:
     rows = len(logits)
-    for task in prange(tasks):
-        terms = np.empty(logits.shape[1], logits.dtype)
-        for r in range(rows * task // tasks, rows * (task + 1) // tasks):
-            _bernoulli_row(x[r % len(x)], logits[r], dvalue[r], dlogits[r], terms)
-            value[r] = _sum(terms)
+    terms = np.empty(logits.shape[1], logits.dtype)
+    for r in range(rows * task // tasks, rows * (task + 1) // tasks):
+        _bernoulli_row(x[r % len(x)], logits[r], dvalue[r], dlogits[r], terms)
+        value[r] = _sum(terms)
 
 
 @inline
@@ -80,6 +81,7 @@ def _kl_row(mean: Any, log_var: Any, dvalue: Any, dmean: Any, dlog_var: Any, ter
 
 
 def _kl(
+    task: int,
     tasks: int,
     mean: np.ndarray,
     log_var: np.ndarray,
@@ -89,11 +91,10 @@ def _kl(
     value: np.ndarray,
 ) -> None:
     rows = len(mean)
-    for task in prange(tasks):
-        terms = np.empty(mean.shape[1], mean.dtype)
-        for r in range(rows * task // tasks, rows * (task + 1) // tasks):
-            _kl_row(mean[r], log_var[r], dvalue[r], dmean[r], dlog_var[r], terms)
-            value[r] = 0.5 * _sum(terms)
+    terms = np.empty(mean.shape[1], mean.dtype)
+    for r in range(rows * task // tasks, rows * (task + 1) // tasks):
+        _kl_row(mean[r], log_var[r], dvalue[r], dmean[r], dlog_var[r], terms)
+        value[r] = 0.5 * _sum(terms)
 
 
 @inline
@@ -104,12 +105,11 @@ def _sample_row(mean: Any, log_var: Any, noise: Any, z: Any) -> None:
 
 
 def _reparameterize(
-    tasks: int, mean: np.ndarray, log_var: np.ndarray, noise: np.ndarray, z: np.ndarray
+    task: int, tasks: int, mean: np.ndarray, log_var: np.ndarray, noise: np.ndarray, z: np.ndarray
 ) -> None:
     rows, examples = len(z), len(mean)
-    for task in prange(tasks):
-        for r in range(rows * task // tasks, rows * (task + 1) // tasks):
-            _sample_row(mean[r % examples], log_var[r % examples], noise[r], z[r])
+    for r in range(rows * task // tasks, rows * (task + 1) // tasks):
+        _sample_row(mean[r % examples], log_var[r % examples], noise[r], z[r])
 
 
 @inline
@@ -128,6 +128,7 @@ def _sample_gradient(dz: Any, log_var: Any, noise: Any, b: Any, dmean: Any, dlog
 
 
 def _reparameterize_gradient(
+    task: int,
     tasks: int,
     dz: np.ndarray,
     log_var: np.ndarray,
@@ -136,9 +137,24 @@ def _reparameterize_gradient(
     dlog_var: np.ndarray,
 ) -> None:
     rows = len(log_var)
-    for task in prange(tasks):
-        for b in range(rows * task // tasks, rows * (task + 1) // tasks):
-            _sample_gradient(dz, log_var, noise, b, dmean[b], dlog_var[b])
+    for b in range(rows * task // tasks, rows * (task + 1) // tasks):
+        _sample_gradient(dz, log_var, noise, b, dmean[b], dlog_var[b])
+
+
+@inline
+def _largest_bits(array: Any) -> Any:
+    # Without their sign, floating-point numbers are ordered as the integers with the same bits, and infinity and
+    # NaN come last. Unlike floats, integers have a maximum that vectorises.
+    sign = reinterpret(-constants_for(array[0]).zero)
+    largest = sign ^ sign
+    for i in range(array.size):
+        largest = max(largest, reinterpret(array[i]) & ~sign)
+    return largest
+
+
+def _all_finite(task: int, tasks: int, array: np.ndarray, finite: np.ndarray) -> None:
+    part = array[array.size * task // tasks : array.size * (task + 1) // tasks]
+    finite[task] = part.size == 0 or _largest_bits(part) < reinterpret(part[:1].dtype.type(np.inf))
 
 
 bernoulli_kernel, kl_kernel = ParallelKernel(_bernoulli), ParallelKernel(_kl)
@@ -146,6 +162,14 @@ sample_kernel, sample_gradient_kernel = (
     ParallelKernel(_reparameterize),
     ParallelKernel(_reparameterize_gradient),
 )
+finite_kernel = ParallelKernel(_all_finite)
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether no number of `array` (P,) is infinite or NaN."""
+    finite = np.ones(num_threads(), np.bool_)
+    finite_kernel(array.size >= WORTHWHILE_FINITE, plain(array, array.dtype), finite)
+    return bool(finite.all())
 
 
 def bernoulli_value_and_gradient(

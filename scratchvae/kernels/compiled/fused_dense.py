@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from scratchvae.kernels.compiled.arrays import give_back, plain
 from scratchvae.kernels.compiled.mathematics import expm1, inline, sigmoid, softplus, tanh
@@ -93,6 +92,7 @@ def add_rows(dy: Any, first: Any, last: Any, dbias: Any) -> None:
 
 
 def _dense_activation(
+    task: int,
     tasks: int,
     x: np.ndarray,
     weight: np.ndarray,
@@ -101,15 +101,15 @@ def _dense_activation(
     out: np.ndarray,
 ) -> None:
     half = VECTOR_BYTES // 2 // out.itemsize
-    for task in prange(tasks):
-        part = share(task, tasks, out.shape[0], out.shape[1], half)
-        multiply_part(matrix(x, False), matrix(weight, False), out, part, x.shape[1], False)
-        begin, end, first, last = part
-        for i in range(begin, end):
-            _activate(out[i, first:last], bias[first:last], activation)
+    part = share(task, tasks, out.shape[0], out.shape[1], half)
+    multiply_part(matrix(x, False), matrix(weight, False), out, part, x.shape[1], False)
+    begin, end, first, last = part
+    for i in range(begin, end):
+        _activate(out[i, first:last], bias[first:last], activation)
 
 
 def _dense_input_gradient(
+    task: int,
     tasks: int,
     dy: np.ndarray,
     weight: np.ndarray,
@@ -119,15 +119,15 @@ def _dense_input_gradient(
     out: np.ndarray,
 ) -> None:
     half = VECTOR_BYTES // 2 // out.itemsize
-    for task in prange(tasks):
-        part = share(task, tasks, out.shape[0], out.shape[1], half)
-        multiply_part(matrix(dy, False), matrix(weight, True), out, part, dy.shape[1], accumulate)
-        begin, end, first, last = part
-        for i in range(begin, end):
-            _multiply_by_derivative(out[i, first:last], y[i, first:last], activation)
+    part = share(task, tasks, out.shape[0], out.shape[1], half)
+    multiply_part(matrix(dy, False), matrix(weight, True), out, part, dy.shape[1], accumulate)
+    begin, end, first, last = part
+    for i in range(begin, end):
+        _multiply_by_derivative(out[i, first:last], y[i, first:last], activation)
 
 
 def _dense_parameter_gradients(
+    task: int,
     tasks: int,
     x: np.ndarray,
     dy: np.ndarray,
@@ -136,13 +136,12 @@ def _dense_parameter_gradients(
     accumulate: bool,
 ) -> None:
     half = VECTOR_BYTES // 2 // dy.itemsize
-    for task in prange(tasks):
-        part = share(task, tasks, dweight.shape[0], dweight.shape[1], half)
-        multiply_part(matrix(x, True), matrix(dy, False), dweight, part, len(x), accumulate)
-        first, last = dbias.size * task // tasks, dbias.size * (task + 1) // tasks
-        if not accumulate:
-            dbias[first:last] = 0
-        add_rows(dy, first, last, dbias)
+    part = share(task, tasks, dweight.shape[0], dweight.shape[1], half)
+    multiply_part(matrix(x, True), matrix(dy, False), dweight, part, len(x), accumulate)
+    first, last = dbias.size * task // tasks, dbias.size * (task + 1) // tasks
+    if not accumulate:
+        dbias[first:last] = 0
+    add_rows(dy, first, last, dbias)
 
 
 activation_kernel = ParallelKernel(_dense_activation)

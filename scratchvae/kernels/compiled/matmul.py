@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 from numba.extending import register_jitable
 
 from scratchvae.kernels.compiled.arrays import give_back, plain
@@ -74,13 +73,22 @@ def share(task: Any, tasks: Any, rows: Any, columns: Any, half: Any) -> Any:
 @register_jitable
 def multiply_part(left: Any, right: Any, out: Any, part: Any, depth: Any, accumulate: Any) -> None:
     """out[part] (+)= left @ right, a panel at a time."""
+    half = VECTOR_BYTES // 2 // out.itemsize
+    rows, columns = part[1] - part[0], part[3] - part[2]
+    copies = right.column != 1 or columns < 2 * half or rows >= MANY_ROWS
+    size = min(-(-columns // half), WIDTH) * half * (ROWS + min(depth, DEPTH)) if copies else 0
+    multiply_part_within(left, right, out, part, depth, accumulate, np.empty(size, out.dtype))
+
+
+@register_jitable
+def multiply_part_within(
+    left: Any, right: Any, out: Any, part: Any, depth: Any, accumulate: Any, space: Any
+) -> None:
+    """The same in memory that is given: for the copy of a panel, and for a tile of a result narrower than a vector."""
     first_row, last_row, first, last = part
     half = VECTOR_BYTES // 2 // out.itemsize
     halves = -(-(last - first) // half)
     panels = -(-halves // WIDTH)
-    # Memory for the copy of a panel, and for a tile of a result narrower than a vector, where these are needed.
-    copies = right.column != 1 or last - first < 2 * half or last_row - first_row >= MANY_ROWS
-    space = np.empty(min(halves, WIDTH) * half * (ROWS + min(depth, DEPTH)) if copies else 0, out.dtype)
     for k in range(0, depth, DEPTH):
         fresh = k == 0 and not accumulate
         for p in range(panels):
@@ -116,8 +124,8 @@ def _multiply_panel(
         source, place, step = copied, 0, width
     target = tile if narrow else numbers
     for i in range(begin, end, ROWS):
-        a_rows = _four_rows(i, end, left.row, k * left.column)
-        rows = _four_rows(i, end, out.shape[1], panel.begin)
+        a_rows = four_rows(i, end, left.row, k * left.column)
+        rows = four_rows(i, end, out.shape[1], panel.begin)
         count = min(ROWS, end - i)
         if narrow:
             _move(numbers, rows[0], out.shape[1], tile, 0, width, count, panel.columns)
@@ -141,8 +149,8 @@ def _multiply_panel(
 
 
 @register_jitable
-def _four_rows(i: Any, end: Any, step: Any, start: Any) -> Any:
-    # Where rows i to i + 3 start; for those below the last row, the last row again, which then gets the same sums.
+def four_rows(i: Any, end: Any, step: Any, start: Any) -> Any:
+    """Where rows i to i + 3 start; for those below the last row, the last row again, which then gets the same sums."""
     last = end - 1
     return (
         start + i * step,
@@ -181,6 +189,7 @@ def _copy_panel(
 
 
 def _multiply(
+    task: int,
     tasks: int,
     transposed: int,
     a: np.ndarray,
@@ -189,10 +198,14 @@ def _multiply(
 ) -> None:
     depth = a.size // out.shape[0]
     half = VECTOR_BYTES // 2 // out.itemsize
-    for task in prange(tasks):
-        left, right = matrix(a, transposed == LEFT), matrix(b, transposed == RIGHT)
-        part = share(task, tasks, out.shape[0], out.shape[1], half)
-        multiply_part(left, right, out, part, depth, False)
+    left, right = matrix(a, transposed == LEFT), matrix(b, transposed == RIGHT)
+    part = share(task, tasks, out.shape[0], out.shape[1], half)
+    multiply_part(left, right, out, part, depth, False)
+
+
+def space_size(depth: int, itemsize: int) -> int:
+    """Return how many numbers `multiply_part_within` may need for a reduction of length `depth`."""
+    return WIDTH * (VECTOR_BYTES // 2 // itemsize) * (ROWS + min(depth, DEPTH))
 
 
 # No flags: the tile alone contracts, as it says itself.
@@ -217,7 +230,7 @@ def _product(transposed: int, a: np.ndarray, b: np.ndarray, out: np.ndarray | No
     if not kept:
         a, b, target = plain(a, dtype), plain(b, dtype), plain(out, dtype)
     if work < WORTHWHILE:
-        multiply.serial(1, transposed, a, b, target)
+        multiply.serial(0, 1, transposed, a, b, target)
     else:
         multiply(True, transposed, a, b, target)
     return out if target is out else give_back(target, out)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from scratchvae.kernels.compiled.arrays import plain
 from scratchvae.kernels.compiled.mathematics import inline
@@ -43,6 +42,7 @@ def _adam_part(
 
 
 def _adam(
+    task: int,
     tasks: int,
     theta: np.ndarray,
     gradient: np.ndarray,
@@ -53,18 +53,17 @@ def _adam(
     step_size: np.floating,
     epsilon: np.floating,
 ) -> None:
-    for task in prange(tasks):
-        part = slice(theta.size * task // tasks, theta.size * (task + 1) // tasks)
-        _adam_part(
-            theta[part],
-            gradient[part],
-            first_moment[part],
-            second_moment[part],
-            keep1,
-            keep2,
-            step_size,
-            epsilon,
-        )
+    part = slice(theta.size * task // tasks, theta.size * (task + 1) // tasks)
+    _adam_part(
+        theta[part],
+        gradient[part],
+        first_moment[part],
+        second_moment[part],
+        keep1,
+        keep2,
+        step_size,
+        epsilon,
+    )
 
 
 @inline
@@ -75,6 +74,7 @@ def _sgd_part(theta: Any, gradient: Any, velocity: Any, learning_rate: Any, mome
 
 
 def _sgd(
+    task: int,
     tasks: int,
     theta: np.ndarray,
     gradient: np.ndarray,
@@ -82,9 +82,8 @@ def _sgd(
     learning_rate: np.floating,
     momentum: np.floating,
 ) -> None:
-    for task in prange(tasks):
-        part = slice(theta.size * task // tasks, theta.size * (task + 1) // tasks)
-        _sgd_part(theta[part], gradient[part], velocity[part], learning_rate, momentum)
+    part = slice(theta.size * task // tasks, theta.size * (task + 1) // tasks)
+    _sgd_part(theta[part], gradient[part], velocity[part], learning_rate, momentum)
 
 
 adam_kernel, sgd_kernel = ParallelKernel(_adam), ParallelKernel(_sgd)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from scratchvae.kernels.compiled.arrays import plain
 from scratchvae.kernels.compiled.compilation import compile_kernel
@@ -130,60 +129,59 @@ def _overlap(block: Any, offset: Any, size: Any) -> Any:
     return max(begin, 0), min(begin + BLOCK, size), max(-begin, 0)
 
 
-def _fill_words(tasks: int, key: Any, offset: int, out: np.ndarray) -> None:
-    for task in prange(tasks):
-        words = np.empty(BLOCK, np.uint32)
-        first, last = _share(task, tasks, offset, out.size)
-        for block in range(first, last):
-            words_of_block(key, block, BITS, words)
-            begin, end, skip = _overlap(block, offset, out.size)
-            for i in range(end - begin):
-                out[begin + i] = words[skip + i]
+def _fill_words(task: int, tasks: int, key: Any, offset: int, out: np.ndarray) -> None:
+    words = np.empty(BLOCK, np.uint32)
+    first, last = _share(task, tasks, offset, out.size)
+    for block in range(first, last):
+        words_of_block(key, block, BITS, words)
+        begin, end, skip = _overlap(block, offset, out.size)
+        for i in range(end - begin):
+            out[begin + i] = words[skip + i]
 
 
-def _fill_uniforms(tasks: int, key: Any, offset: int, out: np.ndarray) -> None:
-    for task in prange(tasks):
-        words = np.empty(BLOCK, np.uint32)
-        first, last = _share(task, tasks, offset, out.size)
-        for block in range(first, last):
-            words_of_block(key, block, BITS, words)
-            begin, end, skip = _overlap(block, offset, out.size)
-            for i in range(end - begin):
-                out[begin + i] = _unit_interval(words[skip + i], out[0])
+def _fill_uniforms(task: int, tasks: int, key: Any, offset: int, out: np.ndarray) -> None:
+    words = np.empty(BLOCK, np.uint32)
+    first, last = _share(task, tasks, offset, out.size)
+    for block in range(first, last):
+        words_of_block(key, block, BITS, words)
+        begin, end, skip = _overlap(block, offset, out.size)
+        for i in range(end - begin):
+            out[begin + i] = _unit_interval(words[skip + i], out[0])
 
 
-def _fill_bernoulli(tasks: int, key: Any, offset: int, probability: np.ndarray, out: np.ndarray) -> None:
-    for task in prange(tasks):
-        words = np.empty(BLOCK, np.uint32)
-        first, last = _share(task, tasks, offset, out.size)
-        for block in range(first, last):
-            words_of_block(key, block, BITS, words)
-            begin, end, skip = _overlap(block, offset, out.size)
-            for i in range(end - begin):
-                out[begin + i] = _chosen(words[skip + i], probability[begin + i])
+def _fill_bernoulli(
+    task: int, tasks: int, key: Any, offset: int, probability: np.ndarray, out: np.ndarray
+) -> None:
+    words = np.empty(BLOCK, np.uint32)
+    first, last = _share(task, tasks, offset, out.size)
+    for block in range(first, last):
+        words_of_block(key, block, BITS, words)
+        begin, end, skip = _overlap(block, offset, out.size)
+        for i in range(end - begin):
+            out[begin + i] = _chosen(words[skip + i], probability[begin + i])
 
 
-def _fill_binarized(tasks: int, key: Any, offset: int, pixels: np.ndarray, out: np.ndarray) -> None:
-    for task in prange(tasks):
-        words = np.empty(BLOCK, np.uint32)
-        first, last = _share(task, tasks, offset, out.size)
-        for block in range(first, last):
-            words_of_block(key, block, BITS, words)
-            begin, end, skip = _overlap(block, offset, out.size)
-            for i in range(end - begin):
-                out[begin + i] = _chosen(words[skip + i], _as_probability(pixels[begin + i], out[0]))
+def _fill_binarized(
+    task: int, tasks: int, key: Any, offset: int, pixels: np.ndarray, out: np.ndarray
+) -> None:
+    words = np.empty(BLOCK, np.uint32)
+    first, last = _share(task, tasks, offset, out.size)
+    for block in range(first, last):
+        words_of_block(key, block, BITS, words)
+        begin, end, skip = _overlap(block, offset, out.size)
+        for i in range(end - begin):
+            out[begin + i] = _chosen(words[skip + i], _as_probability(pixels[begin + i], out[0]))
 
 
-def _fill_normals(tasks: int, key: Any, offset: int, out: np.ndarray) -> None:
-    for task in prange(tasks):
-        words, values = np.empty(BLOCK, np.uint32), np.empty(BLOCK, out.dtype)
-        first, last = _share(task, tasks, offset, out.size)
-        for block in range(first, last):
-            words_of_block(key, block, NORMALS, words)
-            normals_of_block(words, values)
-            begin, end, skip = _overlap(block, offset, out.size)
-            for i in range(end - begin):
-                out[begin + i] = values[skip + i]
+def _fill_normals(task: int, tasks: int, key: Any, offset: int, out: np.ndarray) -> None:
+    words, values = np.empty(BLOCK, np.uint32), np.empty(BLOCK, out.dtype)
+    first, last = _share(task, tasks, offset, out.size)
+    for block in range(first, last):
+        words_of_block(key, block, NORMALS, words)
+        normals_of_block(words, values)
+        begin, end, skip = _overlap(block, offset, out.size)
+        for i in range(end - begin):
+            out[begin + i] = values[skip + i]
 
 
 fill_words, fill_uniforms = ParallelKernel(_fill_words), ParallelKernel(_fill_uniforms)

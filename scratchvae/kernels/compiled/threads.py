@@ -6,10 +6,10 @@ cannot have several simply gets one.
 
 Nor are they all patient in the right way. GNU's OpenMP, once it has started, lets a thread that waits turn round and
 round for milliseconds. If another program, or another of NumPy's threads, wants the processor meanwhile, the thread
-that is waited for may not get it, and what takes fifty microseconds takes ten milliseconds. A thousand turns, some
-fifty microseconds, bridge the gap between two kernels; after that a thread sleeps. `OMP_WAIT_POLICY` and
-`GOMP_SPINCOUNT` are heeded if the user has set them: with `active` a machine that has nothing else to do is a little
-faster.
+that is waited for may not get it, and what takes fifty microseconds takes ten milliseconds. But one that sleeps is
+woken late, by some fifty microseconds on a virtual machine, and then finds that the others have gone to sleep.
+Twenty thousand turns, not half a millisecond, bridge the gap between two kernels. `OMP_WAIT_POLICY` and
+`GOMP_SPINCOUNT` are heeded if the user has set them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from numba import config
+import numpy as np
+from numba import config, prange, typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from scratchvae.kernels.compiled.compilation import compile_kernel
 
@@ -38,7 +41,7 @@ def _threads_from_environment() -> int:
     return int(text)
 
 
-TURNS = "1000"
+TURNS = "20000"
 
 _threads = _threads_from_environment()
 _busy = threading.Lock()
@@ -79,30 +82,55 @@ def _limited_patience() -> Iterator[None]:
             os.environ.pop("GOMP_SPINCOUNT", None)
 
 
-class ParallelKernel:
-    """A function whose first argument is the number of its tasks, which it runs in one `prange`.
+@intrinsic
+def _call(typing_context: Any, address: Any, task: Any, tasks: Any, arguments: Any) -> Any:
+    """Call the compiled function that stands at `address` with (task, tasks, *arguments)."""
+    kinds = (types.int64, types.int64, *arguments.types)
 
-    It is compiled twice from one source: with threads, and without, where `prange` is `range`.
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        convention = context.call_conv
+        function = convention.get_function_type(types.none, kinds)
+        pointer = builder.inttoptr(values[0], function.as_pointer())
+        unpacked = [values[1], values[2], *cgutils.unpack_tuple(builder, values[3])]
+        convention.call_function(builder, pointer, types.none, kinds, unpacked)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, arguments), generate
+
+
+def _side_by_side(tasks: int, address: int, *arguments: Any) -> None:
+    for task in prange(tasks):
+        _call(address, task, tasks, arguments)
+
+
+_run_side_by_side = compile_kernel(_side_by_side, parallel=True)
+
+
+class ParallelKernel:
+    """One task's share of some work, as a function (task, tasks, *arguments), and the ways to run all tasks.
+
+    The function is compiled once. With threads, a small loop calls it by its address: were the loop around the
+    function itself, numba would compile the whole three times more.
 
     Parameters
     ----------
     function : callable
-        Its result must not depend on the number of tasks.
+        Tasks must not need each other, and the result must not depend on their number.
     flags : iterable of str
         See `compile_kernel`.
 
     Attributes
     ----------
     serial : callable
-        The one without threads, for the shortest of calls.
+        One task, for the shortest of calls: `serial(0, 1, *arguments)`.
     """
 
     def __init__(self, function: Callable[..., None], flags: Iterable[str] = ()) -> None:
         self.serial = compile_kernel(function, flags)
-        self._parallel = compile_kernel(function, flags, parallel=True)
+        self._addresses: dict[tuple[Any, ...], int] = {}
 
     def __call__(self, worthwhile: bool, *arguments: Any) -> None:
-        """Run with as many tasks as there are threads if that is worthwhile and they are free, else with one.
+        """Run as many tasks as there are threads if that is worthwhile and they are free, else one.
 
         Parameters
         ----------
@@ -111,17 +139,30 @@ class ParallelKernel:
         """
         if worthwhile and _threads > 1 and _busy.acquire(blocking=False):
             try:
+                address = self._address(arguments)
                 if _started:
-                    self._parallel(_threads, *arguments)
+                    _run_side_by_side(_threads, address, *arguments)
                 else:
-                    self._start(*arguments)
+                    self._start(address, arguments)
             finally:
                 _busy.release()
         else:
-            self.serial(1, *arguments)
+            self.serial(0, 1, *arguments)
 
-    def _start(self, *arguments: Any) -> None:
+    def _address(self, arguments: tuple[Any, ...]) -> int:
+        # numba asks at each call what kinds of arguments there are; this is as far as those of a kernel differ.
+        kinds = tuple([(a.dtype, a.ndim) if type(a) is np.ndarray else type(a) for a in arguments])
+        address = self._addresses.get(kinds)
+        if address is None:
+            signature = (types.int64, types.int64, *map(typeof, arguments))
+            self.serial.compile(signature)
+            compiled = self.serial.overloads[signature]
+            address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+            self._addresses[kinds] = address
+        return address
+
+    def _start(self, address: int, arguments: tuple[Any, ...]) -> None:
         global _started  # noqa: PLW0603 - a process starts its threads once
         with _limited_patience():
-            self._parallel(_threads, *arguments)
+            _run_side_by_side(_threads, address, *arguments)
         _started = True

@@ -11,13 +11,21 @@ language is written out: a loop of a few dozen instructions. Derived in `derivat
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import binding, ir
 from numba import config, types
 from numba.extending import intrinsic
 
-__all__ = ["ROWS", "SQUARE", "VECTOR_BYTES", "WIDTH", "accumulate_tile", "transpose_square"]
+__all__ = [
+    "ROWS",
+    "SQUARE",
+    "VECTOR_BYTES",
+    "WIDTH",
+    "accumulate_listed_tile",
+    "accumulate_tile",
+    "transpose_square",
+]
 
 
 def _vector_bytes() -> int:
@@ -88,44 +96,104 @@ def accumulate_tile(
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        width, last, fresh, depth, _, a_rows, a_step, _, b_start, b_step, _, out_rows = arguments
-
-        def data(index: int) -> ir.Value:
-            return context.make_array(signature.args[index])(context, builder, arguments[index]).data
-
-        def rows(base: ir.Value, starts: ir.Value) -> list[ir.Value]:
-            return [builder.gep(base, [builder.extract_value(starts, row)]) for row in range(ROWS)]
-
-        a_rows, out_rows = rows(data(4), a_rows), rows(data(10), out_rows)
-        b_row = builder.gep(data(7), [b_start])
-        done = builder.append_basic_block("done")
-        choice = builder.switch(width, done)
-        for number in range(1, WIDTH + 1):
-            block = builder.append_basic_block(f"width{number}")
-            choice.add_case(ir.Constant(width.type, number), block)
-            builder.position_at_end(block)
-            _emit_tile(builder, number, last, fresh, depth, a_rows, a_step, b_row, b_step, out_rows)
-            builder.branch(done)
-        builder.position_at_end(done)
+        width, last, fresh, depth, *factors = arguments
+        places = _places(context, builder, signature.args[4:], factors)
+        _emit_tiles(builder, width, range(1, WIDTH + 1), _Reduction(last, fresh, depth, None, *places))
         return context.get_dummy_value()
 
     i, four = types.int64, types.UniTuple(types.int64, ROWS)
     return types.void(i, i, types.boolean, i, a, four, i, b, i, i, out, four), generate
 
 
-def _emit_tile(
-    builder: ir.IRBuilder,
-    width: int,
-    last: ir.Value,
-    fresh: ir.Value,
-    depth: ir.Value,
-    a_rows: list[ir.Value],
-    a_step: ir.Value,
-    b_row: ir.Value,
-    b_step: ir.Value,
-    out_rows: list[ir.Value],
-) -> None:
+@intrinsic
+def accumulate_listed_tile(
+    typing_context: Any,
+    width: Any,
+    last: Any,
+    steps: Any,
+    first_step: Any,
+    num_steps: Any,
+    a: Any,
+    a_rows: Any,
+    a_step: Any,
+    b: Any,
+    b_start: Any,
+    b_step: Any,
+    out: Any,
+    out_rows: Any,
+) -> Any:
+    """out[r, j] = Σ_k a[r, k] b[k, j] as `accumulate_tile`, for those k only that a list gives. (10.8)
+
+    Parameters
+    ----------
+    width : int
+        WIDTH // 2 to WIDTH: panels of a wide matrix, cut evenly, are no narrower.
+    last : int
+    steps : ndarray of int32
+        The list: k upwards.
+    first_step, num_steps : int
+        Where the list begins, and its length, at least 1.
+    a, a_rows, a_step, b, b_start, b_step, out, out_rows
+        As in `accumulate_tile`.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        width, last, steps, first_step, num_steps, *factors = arguments
+        listed = context.make_array(signature.args[2])(context, builder, steps).data
+        places = _places(context, builder, signature.args[5:], factors)
+        fresh = ir.Constant(ir.IntType(1), 1)
+        reduction = _Reduction(last, fresh, num_steps, builder.gep(listed, [first_step]), *places)
+        _emit_tiles(builder, width, range(WIDTH // 2, WIDTH + 1), reduction)
+        return context.get_dummy_value()
+
+    i, four = types.int64, types.UniTuple(types.int64, ROWS)
+    return types.void(i, i, steps, i, i, a, four, i, b, i, i, out, four), generate
+
+
+class _Reduction(NamedTuple):
+    """What a tile sums: how often, from where, to where. `steps` lists the k that count, or is None for all."""
+
+    last: ir.Value
+    fresh: ir.Value
+    count: ir.Value
+    steps: ir.Value | None
+    a_rows: list[ir.Value]
+    a_step: ir.Value
+    b_row: ir.Value
+    b_step: ir.Value
+    out_rows: list[ir.Value]
+
+
+def _places(context: Any, builder: ir.IRBuilder, kinds: Any, factors: Any) -> tuple[Any, ...]:
+    """Pointers to where the rows of both factors and of the result start, and the steps between their numbers."""
+    a, a_rows, a_step, b, b_start, b_step, out, out_rows = factors
+
+    def data(index: int, array: Any) -> ir.Value:
+        return context.make_array(kinds[index])(context, builder, array).data
+
+    def rows(base: ir.Value, starts: ir.Value) -> list[ir.Value]:
+        return [builder.gep(base, [builder.extract_value(starts, row)]) for row in range(ROWS)]
+
+    b_row = builder.gep(data(3, b), [b_start])
+    return rows(data(0, a), a_rows), a_step, b_row, b_step, rows(data(6, out), out_rows)
+
+
+def _emit_tiles(builder: ir.IRBuilder, width: ir.Value, widths: range, reduction: _Reduction) -> None:
+    """Write a loop for each of the widths, and the choice among them."""
+    done = builder.append_basic_block("done")
+    choice = builder.switch(width, done)
+    for number in widths:
+        block = builder.append_basic_block(f"width{number}")
+        choice.add_case(ir.Constant(width.type, number), block)
+        builder.position_at_end(block)
+        _emit_tile(builder, number, reduction)
+        builder.branch(done)
+    builder.position_at_end(done)
+
+
+def _emit_tile(builder: ir.IRBuilder, width: int, reduction: _Reduction) -> None:
     """Write the loop over the reduction for a tile of `width` half vectors."""
+    last, fresh, count, steps, a_rows, a_step, b_row, b_step, out_rows = reduction
     scalar = b_row.type.pointee
     size = _bytes_of(scalar)
     lanes = VECTOR_BYTES // size
@@ -164,9 +232,14 @@ def _emit_tile(
         value.add_incoming(before, entry)
         return value
 
-    left, b_now = carried(depth), carried(b_row)
-    a_now = [carried(pointer) for pointer in a_rows]
-    sums = tile_of(lambda row, v: carried(first[row][v]))
+    left, sums = carried(count), tile_of(lambda row, v: carried(first[row][v]))
+    if steps is None:
+        b_now, a_now = carried(b_row), [carried(pointer) for pointer in a_rows]
+    else:
+        step_now = carried(steps)
+        k = builder.sext(builder.load(step_now), _INDEX)
+        b_now = builder.gep(b_row, [builder.mul(k, b_step)])
+        a_now = [builder.gep(pointer, [builder.mul(k, a_step)]) for pointer in a_rows]
     b_vectors = [builder.load(vector_at(b_now, v), align=size) for v in columns]
     a_numbers = [builder.load(pointer) for pointer in a_now]
 
@@ -176,10 +249,14 @@ def _emit_tile(
 
     new_sums = tile_of(multiply_add)
     for row in range(ROWS):
-        a_now[row].add_incoming(builder.gep(a_now[row], [a_step]), loop)
         for v in columns:
             sums[row][v].add_incoming(new_sums[row][v], loop)
-    b_now.add_incoming(builder.gep(b_now, [b_step]), loop)
+    if steps is None:
+        b_now.add_incoming(builder.gep(b_now, [b_step]), loop)
+        for pointer in a_now:
+            pointer.add_incoming(builder.gep(pointer, [a_step]), loop)
+    else:
+        step_now.add_incoming(builder.gep(step_now, [ir.Constant(_INDEX, 1)]), loop)
     fewer = builder.sub(left, ir.Constant(_INDEX, 1))
     left.add_incoming(fewer, loop)
     builder.cbranch(builder.icmp_signed(">", fewer, ir.Constant(_INDEX, 0)), loop, after)

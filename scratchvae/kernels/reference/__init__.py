@@ -1,6 +1,7 @@
 """The kernels in plain NumPy: the explanation of the compiled ones, and what they are checked against."""
 
 from scratchvae.kernels.reference.elementwise import (
+    all_finite,
     bernoulli_value_and_gradient,
     gaussian_kl_value_and_gradient,
     reparameterize,
@@ -25,6 +26,7 @@ from scratchvae.kernels.reference.vae_gradients import vae_gradients
 
 __all__ = [
     "adam_update",
+    "all_finite",
     "bernoulli",
     "bernoulli_value_and_gradient",
     "binarize",

@@ -9,11 +9,26 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
+    "all_finite",
     "bernoulli_value_and_gradient",
     "gaussian_kl_value_and_gradient",
     "reparameterize",
     "reparameterize_gradient",
 ]
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether no number of `array` is infinite or NaN.
+
+    Parameters
+    ----------
+    array : ndarray (P,)
+
+    Returns
+    -------
+    bool
+    """
+    return bool(np.isfinite(array).all())
 
 
 def bernoulli_value_and_gradient(
