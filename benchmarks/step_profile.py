@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from pathlib import Path
 
@@ -82,10 +83,11 @@ def profile(sizes, activation, batch_size, pixels, rounds, limit) -> dict:
         "noise": lambda: kernels.standard_normal(0, 0, noise),
     }
     step()
-    seconds = {
-        name: float(np.median([turn(call, TURN_SECONDS) for _ in range(rounds)]))
-        for name, call in parts.items()
-    }
+    measured: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(rounds):
+        for name, call in parts.items():
+            measured[name].append(turn(call, TURN_SECONDS))
+    seconds = {name: statistics.median(values) for name, values in measured.items()}
     rest = seconds["whole step"] - sum(value for name, value in seconds.items() if name != "whole step")
     arithmetic = operations(sizes, batch_size) / limit["matmul_gigaflops"] / 1e9
     return {

@@ -94,13 +94,85 @@ def training_step() -> str:
             f"{setting['milliseconds'][name]:.3g} ({ratio:.2f}×)"
             for name, ratio in setting["times_scratchvae"].items()
         ]
-        rows.append([f"{shape} {setting['activation']}, batch {setting['batch_size']}", *cells])
-    columns = ["network", *record["settings"][0]["milliseconds"]]
+        rows.append(
+            [f"{shape} {setting['activation']}, batch {setting['batch_size']}", setting["pixels"], *cells]
+        )
+    columns = ["network", "pixels", *record["settings"][0]["milliseconds"]]
     note = "\nMilliseconds, median of rounds; in brackets the median over rounds of the ratio to scratchvae. "
     return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
 
 
+def products() -> str:
+    """Billions of operations a second of each matrix product, beside OpenBLAS."""
+    record = _read("kernels.json")
+    rows = []
+    networks = {name: value for name, value in record["products"].items() if isinstance(value, list)}
+    for name, measured in (networks | {"large": record["large"]}).items():
+        for row in measured:
+            rates, ratio = row["gigaflops"], row["times_scratchvae"]["OpenBLAS"]
+            shape = " × ".join(map(str, row["shape"]))
+            cells = [f"{rates['scratchvae']:.0f}", f"{rates['OpenBLAS']:.0f}", f"{ratio:.2f}×"]
+            rows.append([name, row["product"], f"{shape}, {row['dtype']}", *cells])
+    columns = ["network", "product", "rows × depth × columns", "scratchvae", "OpenBLAS", "ratio"]
+    note = (
+        f"\nBillions of operations a second; median over {record['rounds']} rounds of the ratio, in time, of "
+        f"OpenBLAS to scratchvae. Over the networks' products: geometric mean "
+        f"{record['products']['geometric_mean']:.2f}×, smallest {record['products']['smallest']:.2f}×. "
+    )
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+def kernels() -> str:
+    """The kernels that are not products: normals, and passes over memory."""
+    record = _read("kernels.json")
+    normals = record["normals"]
+    others = "; ".join(
+        f"{name} {nanoseconds:.2g} ns ({normals['times_scratchvae'][name]:.1f}×)"
+        for name, nanoseconds in normals["nanoseconds_each"].items()
+        if name != "scratchvae"
+    )
+    ours = f"{normals['nanoseconds_each']['scratchvae']:.2g} ns"
+    rows = [["a million float32 normals, each", ours, others]]
+    for row in record["passes"]:
+        microseconds = row["microseconds"]
+        plain = f"NumPy {microseconds['NumPy']:.0f} µs ({row['times_scratchvae']['NumPy']:.1f}×)"
+        rows.append([row["pass"], f"{microseconds['scratchvae']:.0f} µs", plain])
+    return _markdown(["kernel", "scratchvae", "others"], rows) + _environment(record)
+
+
+def step_profile() -> str:
+    """Where the time of a step goes."""
+    record = _read("step_profile.json")
+    rows = []
+    for setting in record["settings"]:
+        shape = "-".join(map(str, setting["sizes"]))
+        cells = [f"{value:.3g}" for value in setting["milliseconds"].values()]
+        arithmetic = f"{setting['milliseconds_of_arithmetic']:.3g} ({setting['step_over_arithmetic']:.2f}×)"
+        what = f"{shape} {setting['activation']}, batch {setting['batch_size']}"
+        rows.append([what, setting["pixels"], *cells, arithmetic])
+    columns = ["network", "pixels", *record["settings"][0]["milliseconds"], "its arithmetic at the peak"]
+    limits = record["limits"]
+    note = (
+        f"\nMilliseconds. The machine's peak, measured in the same process on {record['threads']} threads: "
+        f"{limits['matmul_gigaflops']:.0f} billion operations a second in a matrix product, and "
+        f"{limits['copy_gigabytes_per_second']:.0f} GB/s in copying memory. The arithmetic counts all products, "
+        "those with zeros too; in brackets the whole step over it. "
+    )
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+def first_step() -> str:
+    """Seconds until a fresh process has made its first training step."""
+    record = _read("first_step.json")
+    rows = [[name, f"{seconds:.1f} s"] for name, seconds in record["seconds"].items()]
+    return _markdown(["compiled kernels", "until the first step has ended"], rows) + _environment(record)
+
+
 TABLES = {
+    "products": products,
+    "kernels": kernels,
+    "step-profile": step_profile,
+    "first-step": first_step,
     "training-step": training_step,
     "variance-digits": lambda: variance("variance-digits"),
     "variance-mnist": lambda: variance("variance-mnist"),

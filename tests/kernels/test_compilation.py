@@ -51,6 +51,24 @@ def test_without_a_folder_to_write_to_kernels_are_compiled_all_the_same() -> Non
     assert kernel(21) == 42
 
 
+FULL_DISK = """
+import errno
+from numba.core import caching
+def full(self, *_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+caching.IndexDataCacheFile.save = full
+"""
+
+
+def test_a_disk_that_is_full_costs_the_cache_and_nothing_else(tmp_path: Path) -> None:
+    found = run(FULL_DISK + SGD + "print('done')", NUMBA_CACHE_DIR=str(tmp_path))
+    assert found.stdout == "done\n"
+    compiling, not_kept = found.stderr.splitlines()
+    assert compiling.startswith("scratchvae: compiling")
+    assert not_kept.startswith(f"scratchvae: compiled kernels could not be kept in {tmp_path}")
+    assert not_kept.endswith(": No space left on device; later runs compile again")
+
+
 def test_a_change_of_any_source_makes_new_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     def plain() -> None:
         pass

@@ -196,3 +196,17 @@ def test_numbers_that_a_blocked_product_moves() -> None:
     m, n, k, p, d = sympy.symbols("M N K P D", positive=True)
     formula = m * n * k / p + k * n + 2 * m * n * k / d
     assert formula.subs({m: M, n: N, k: K, p: panel, d: depth}) == moved
+
+
+@dtypes
+def test_a_large_left_factor_that_stands_across_is_turned_first(dtype: type) -> None:
+    a, b = factors(515, 521, 37, dtype)  # which leave incomplete squares at both edges
+    product, left, right = arranged("matmul_transposed_left", a, b)
+    assert_is_product(product(left, right), a, b)
+
+
+@pytest.mark.parametrize(("depth", "columns"), [(1, 1), (7, 9), (8, 8), (9, 7), (9, 15), (40, 33)])
+def test_transposing_in_squares_that_reach_back_misses_nothing(depth: int, columns: int) -> None:
+    a, b = factors(3, depth, columns, np.float32)
+    product, left, right = arranged("matmul_transposed_right", a, b)
+    assert_is_product(product(left, right), a, b)

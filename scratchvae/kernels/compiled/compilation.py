@@ -16,7 +16,7 @@ from numba.core import event
 
 __all__ = ["compile_kernel"]
 
-SECONDS = 15  # of compilation until a first training step has ended, on two cores of 2023
+SECONDS = 20  # of compilation until a first training step has ended, on two cores of 2023
 
 _ours: set[Any] = set()
 
@@ -57,27 +57,54 @@ def compile_kernel(function: Callable[..., Any], flags: Iterable[str] = (), para
     kernel = compiler(twin)
     with contextlib.suppress(RuntimeError):  # no folder can be written to: each process compiles for itself
         kernel.enable_caching()
+        _survive_a_full_disk(kernel._cache)  # noqa: SLF001 - numba has no other way
     _ours.add(kernel)
     return kernel
 
 
-class _Announcer(event.Listener):
-    """Says once, on stderr, that compilation is going on: numba tells only if the cache had nothing."""
+def _survive_a_full_disk(cache: Any) -> None:
+    """What has been compiled can be used, whether or not it can be kept."""
+    save = cache.save_overload
+
+    def save_or_say(signature: Any, data: Any) -> None:
+        try:
+            save(signature, data)
+        except OSError as error:
+            why = error.strerror or error
+            _not_kept(
+                f"compiled kernels could not be kept in {cache.cache_path}: {why}; later runs compile again"
+            )
+
+    cache.save_overload = save_or_say
+
+
+class _Once:
+    """Says one thing once in a process, on stderr, whichever thread comes first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._said = False
 
-    def on_start(self, event: event.Event) -> None:
+    def __call__(self, sentence: str) -> None:
         with self._lock:
-            if self._said or event.data["dispatcher"] not in _ours:
+            if self._said:
                 return
             self._said = True
-        print(  # noqa: T201 - a user waits and no log is looked at
-            f"scratchvae: compiling the kernels needed here, about {SECONDS} s at most; later runs find them cached",
-            file=sys.stderr,
-            flush=True,
-        )
+        # A user waits, and no log is looked at.
+        print(f"scratchvae: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+_compiling, _not_kept = _Once(), _Once()
+
+
+class _Announcer(event.Listener):
+    """Says that compilation is going on: numba tells only if the cache had nothing."""
+
+    def on_start(self, event: event.Event) -> None:
+        if event.data["dispatcher"] in _ours:
+            _compiling(
+                f"compiling the kernels needed here, about {SECONDS} s at most; later runs find them cached"
+            )
 
     def on_end(self, event: event.Event) -> None:
         pass

@@ -33,7 +33,9 @@ from scratchvae.kernels.compiled.tile import (
 __all__ = ["matmul", "matmul_transposed_left", "matmul_transposed_right"]
 
 DEPTH = 1024  # of the reduction at a time: so much of a panel stays in the second-level cache. (10.6)
-MANY_ROWS = 512  # pay for copying a panel that could be used where it lies
+MANY_ROWS = (
+    512  # pay for copying what could be used where it lies: a panel, or a left factor that stands across
+)
 NEITHER, LEFT, RIGHT = 0, 1, 2  # which factor is transposed
 WORTHWHILE = 300_000  # multiply-adds take one thread about three times as long as the other needs to wake up
 
@@ -177,15 +179,29 @@ def _copy_panel(
     # The columns that make the panel's width full stay what they are: their sums are not used.
     if right.column == 1:
         _move(source, start, right.row, copied, 0, width, depth, columns)
+    else:
+        _transpose(source, start, right.column, columns, depth, copied, width)
+
+
+@register_jitable
+def _transpose(source: Any, start: Any, step: Any, rows: Any, columns: Any, out: Any, out_step: Any) -> None:
+    # out[c, r] = source[r, c]; the last squares reach back over what has been done already.
+    if rows < SQUARE or columns < SQUARE:
+        for r in range(rows):
+            for c in range(columns):
+                out[c * out_step + r] = source[start + r * step + c]
         return
-    rows_in_squares, columns_in_squares = depth // SQUARE * SQUARE, columns // SQUARE * SQUARE
-    for k in range(0, rows_in_squares, SQUARE):
-        for column in range(0, columns_in_squares, SQUARE):
-            place = start + column * right.column + k
-            transpose_square(source, place, right.column, copied, k * width + column, width)
-    for k in range(depth):
-        for column in range(columns_in_squares if k < rows_in_squares else 0, columns):
-            copied[k * width + column] = source[start + column * right.column + k]
+    for corner_column in range(0, columns, SQUARE):
+        c = min(corner_column, columns - SQUARE)
+        for corner_row in range(0, rows, SQUARE):
+            r = min(corner_row, rows - SQUARE)
+            transpose_square(source, start + r * step + c, step, out, c * out_step + r, out_step)
+
+
+def _transposed(task: int, tasks: int, a: np.ndarray, out: np.ndarray) -> None:
+    first, last = len(out) * task // tasks, len(out) * (task + 1) // tasks
+    numbers, target = a.reshape(-1), out.reshape(-1)[first * out.shape[1] :]
+    _transpose(numbers, first, a.shape[1], len(a), last - first, target, out.shape[1])
 
 
 def _multiply(
@@ -209,7 +225,7 @@ def space_size(depth: int, itemsize: int) -> int:
 
 
 # No flags: the tile alone contracts, as it says itself.
-multiply = ParallelKernel(_multiply)
+multiply, transpose = ParallelKernel(_multiply), ParallelKernel(_transposed)
 
 
 def _product(transposed: int, a: np.ndarray, b: np.ndarray, out: np.ndarray | None) -> np.ndarray:
@@ -229,6 +245,10 @@ def _product(transposed: int, a: np.ndarray, b: np.ndarray, out: np.ndarray | No
     kept = a.flags.carray and b.flags.carray and out.flags.carray and a.dtype is dtype and b.dtype is dtype
     if not kept:
         a, b, target = plain(a, dtype), plain(b, dtype), plain(out, dtype)
+    if transposed == LEFT and min(rows, depth) >= MANY_ROWS:
+        straight = np.empty((rows, depth), dtype)
+        transpose(True, a, straight)
+        a, transposed = straight, NEITHER
     if work < WORTHWHILE:
         multiply.serial(0, 1, transposed, a, b, target)
     else:
