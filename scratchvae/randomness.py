@@ -180,6 +180,22 @@ class NoiseStream:
         out = np.empty(probability.shape, probability.dtype)
         return kernels.bernoulli(self._key, self._advance(out.size), probability, out)
 
+    def binarize(self, pixels: np.ndarray, dtype: DTypeLike = np.float32) -> np.ndarray:
+        """Return ones, each with the probability of its grey level, and zeros: `bernoulli` of bytes, in one pass.
+
+        Parameters
+        ----------
+        pixels : ndarray (...) of uint8
+            255 is white.
+        dtype : float32 or float64
+
+        Returns
+        -------
+        ndarray of the shape of `pixels`
+        """
+        out = np.empty(pixels.shape, dtype)
+        return kernels.binarize(self._key, self._advance(out.size), pixels, out)
+
     def _advance(self, count: int) -> int:
         offset = self._offset
         self._offset += count

@@ -95,3 +95,13 @@ def test_standard_normal_takes_one_draw_from_the_generator() -> None:
     np.testing.assert_allclose(small, large.reshape(-1)[:3], rtol=1e-4)
     assert one.random() == other.random()
     np.testing.assert_array_equal(standard_normal(2, (3,)), small)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bytes_are_binarized_by_the_draws_of_their_grey_levels(dtype):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 97), dtype=np.uint8)
+    of_bytes, of_levels = NoiseStream(3), NoiseStream(3)
+    for _ in range(2):  # and both go on from the same place
+        binary = of_bytes.binarize(pixels, dtype)
+        assert binary.dtype == dtype
+        np.testing.assert_array_equal(binary, of_levels.bernoulli(pixels / dtype(255)))

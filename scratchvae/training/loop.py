@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scratchvae import kernels
 from scratchvae.estimators import Estimator, make_estimator
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
@@ -146,7 +147,7 @@ def fit(
                     loss, elbo = model.minibatch_gradients(
                         batch, noise=noise, estimator=chosen, num_samples=samples, beta=weight
                     )
-                if not (math.isfinite(loss) and np.isfinite(model.gradient).all()):
+                if not (math.isfinite(loss) and kernels.all_finite(model.gradient)):
                     shape = (samples, len(batch), model.latent_dim)
                     replayed = NoiseStream.from_state(before).standard_normal(shape, model.dtype)
                     good.give_up(loss, step, epoch, model.forward_tensors(batch, replayed), history)
@@ -238,6 +239,8 @@ def check_data(name: str, x: Any, model: VAE | Autoencoder) -> np.ndarray:
 
 def minibatch(rows: np.ndarray, model: VAE | Autoencoder, pixel_noise: NoiseStream) -> np.ndarray:
     """A minibatch (B, D) in the model's precision, binarized as the model says."""
+    if rows.dtype == np.uint8 and model.binarize == "dynamic":
+        return pixel_noise.binarize(rows, model.dtype)
     grey = pixels(rows, model.dtype)
     return grey if model.binarize is None else binarize(grey, model.binarize, pixel_noise)
 
