@@ -19,7 +19,6 @@ from scratchvae.lab.gradcheck import (
     COMPLEX_STEP_TOLERANCE,
     FINITE_DIFFERENCE_TOLERANCE,
     GradientReport,
-    TensorCheck,
 )
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
@@ -153,11 +152,11 @@ def print_check(model: VAE | Autoencoder, report: GradientReport) -> None:
     rows = [
         [
             tensor.name,
-            f"{tensor.checked:,} of {tensor.size:,}",
-            f"{tensor.complex_step_error:.1e}",
+            tensor.compared,
+            "–" if tensor.complex_step_error is None else f"{tensor.complex_step_error:.1e}",
             f"{tensor.finite_difference_error:.1e}",
             str(tensor.inconclusive),
-            _verdict(tensor),
+            tensor.verdict,
         ]
         for tensor in report.tensors
     ]
@@ -172,16 +171,6 @@ def print_check(model: VAE | Autoencoder, report: GradientReport) -> None:
         f"and {FINITE_DIFFERENCE_TOLERANCE:g} (5-point), relative, no absolute one; loss against the oracle's "
         f"{report.loss_error:.1e}; a second run gave {'the same' if report.same_bits_twice else 'OTHER'} bits"
     )
-
-
-def _verdict(tensor: TensorCheck) -> str:
-    if tensor.passed and tensor.inconclusive < tensor.checked:
-        return "ok"
-    if tensor.complex_step_error > COMPLEX_STEP_TOLERANCE:
-        return f"WRONG at {tensor.worst_index}: {tensor.analytic:.12g}, oracle {tensor.complex_step:.12g}"
-    if tensor.finite_difference_error > FINITE_DIFFERENCE_TOLERANCE:
-        return "WRONG: the oracle agrees, differences of the model's own loss do not"
-    return "UNDECIDED: differences judge no entry; the complex step agrees"
 
 
 def print_history(history: History) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scratchvae.densities import likelihood as likelihood_module
 from scratchvae.densities.gaussian import GaussianSampleCache
 from scratchvae.estimators import pathwise
-from scratchvae.lab import forward_oracle, gradcheck
+from scratchvae.lab import comparison, forward_oracle, model_check, plan
 from scratchvae.lab.gradcheck import (
     COMPLEX_STEP_TOLERANCE,
     FINITE_DIFFERENCE_TOLERANCE,
@@ -75,11 +75,11 @@ def test_a_limit_always_keeps_the_largest_entry(rng):
     gradient = rng.standard_normal((7, 9))
     gradient[4, 5] = -50
     for limit in (1, 2, 62, 63, 64):
-        entries = gradcheck._entries(gradient, limit, rng)
+        entries = plan.some_entries(gradient, limit, rng)
         assert len(set(entries)) == len(entries) == min(limit, 63)
         assert 4 * 9 + 5 in entries
         np.testing.assert_array_equal(entries, np.sort(entries))
-    drawn = {tuple(gradcheck._entries(gradient, 3, rng)) for _ in range(20)}
+    drawn = {tuple(plan.some_entries(gradient, 3, rng)) for _ in range(20)}
     assert len(drawn) > 10
 
 
@@ -329,17 +329,21 @@ def test_the_worst_entry_is_named_with_both_values(rng, monkeypatch, name, index
 def test_a_mistake_shared_with_the_oracle_is_left_to_differences(rng, monkeypatch):
     # If the complex step differentiated another function, differences of the shipped loss would still tell.
     case = make_case(rng)
-    right = gradcheck._functions
+    right = model_check._losses
 
     def shared(*arguments):
-        loss, ways, shipped, exact = right(*arguments)
-        ways = [{name: 1.01 * gradient for name, gradient in way.items()} for way in ways]
-        return loss, ways, shipped, lambda parameters: 1.01 * exact(parameters)
+        loss = right(*arguments)
+        ways = {
+            label: {name: 1.01 * gradient for name, gradient in way.items()}
+            for label, way in loss.ways.items()
+        }
+        return loss._replace(ways=ways, oracle=lambda parameters: 1.01 * loss.oracle(parameters))
 
-    monkeypatch.setattr(gradcheck, "_functions", shared)
+    monkeypatch.setattr(model_check, "_losses", shared)
     report = check_gradients(case.vae, case.x)
     assert all(tensor.complex_step_error < COMPLEX_STEP_TOLERANCE for tensor in report.tensors)
     assert all(tensor.finite_difference_error > FINITE_DIFFERENCE_TOLERANCE for tensor in report.tensors)
+    assert all("differences of the model's own loss do not" in tensor.verdict for tensor in report.tensors)
     assert not report.passed
     assert report.loss_error > 0.009
 
@@ -364,19 +368,23 @@ def wrongly_scaled(mean, log_var, noise):
 
 def test_other_bits_on_the_second_run_are_found(rng, monkeypatch):
     case, calls = make_case(rng), []
-    right = gradcheck._functions
+    right = model_check._losses
 
     def unsteady(*arguments):
-        loss, ways, *more = right(*arguments)
+        loss = right(*arguments)
         calls.append(1)
-        ways = [{name: gradient * (1 + 1e-15 * len(calls)) for name, gradient in way.items()} for way in ways]
-        return loss, ways, *more
+        ways = {
+            label: {name: gradient * (1 + 1e-15 * len(calls)) for name, gradient in way.items()}
+            for label, way in loss.ways.items()
+        }
+        return loss._replace(ways=ways)
 
-    monkeypatch.setattr(gradcheck, "_functions", unsteady)
+    monkeypatch.setattr(model_check, "_losses", unsteady)
     report = check_gradients(case.vae, case.x, max_entries=2)
     assert not report.same_bits_twice
     assert all(tensor.passed for tensor in report.tensors)
     assert not report.passed
+    assert "a second run gave other bits" in str(report)
 
 
 # --- kinks ------------------------------------------------------------------------------------------------
@@ -427,17 +435,17 @@ def test_tolerances_are_relative_and_strict(errors, passed):
 
 def test_an_expected_zero_must_be_exactly_zero():
     zeros = np.zeros(3)
-    assert gradcheck._relative(zeros, zeros) == 0
-    assert gradcheck._relative(np.array([0, 1e-300, 0]), zeros) == np.inf
-    assert gradcheck._relative(np.array([0, 1e-5, 0]), np.array([0, -2.0, 1.0])) == 5e-6
-    assert gradcheck._relative(np.array([]), np.array([])) == 0
+    assert comparison.relative_error(zeros, zeros) == 0
+    assert comparison.relative_error(np.array([0, 1e-300, 0]), zeros) == np.inf
+    assert comparison.relative_error(np.array([0, 1e-5, 0]), np.array([0, -2.0, 1.0])) == 5e-6
+    assert comparison.relative_error(np.array([]), np.array([])) == 0
 
 
 # --- at the door ------------------------------------------------------------------------------------------
 
 
 def test_what_is_no_model_is_refused():
-    words = "model is of type ndarray, expected a VAE or an Autoencoder"
+    words = "target is of type ndarray, expected a VAE or an Autoencoder, or a function"
     assert_refused(TypeError, words, lambda: check_gradients(np.zeros(3)))
 
 
