@@ -107,7 +107,7 @@ class TensorCheck:
                 place = "WRONG: the oracle agrees, differences of the model's own loss do not"
         else:
             place = f"WRONG for batches of {', '.join(map(str, self.wrong_batches))}"
-        return place + (f"; {self.diagnosis}" if self.diagnosis else "")
+        return place
 
     def explanation(self) -> str:
         """The tensor, the index, all values and errors there, in one sentence."""

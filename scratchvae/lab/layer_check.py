@@ -75,7 +75,8 @@ def check_layer(
             else:
                 check, errors[name] = check_entries(name, problem, work.entries[name], bar)
             tensors.append(check)
-    notes = (*work.notes, *_notes(layer, why, [t.name for t in tensors if t.complex_step_error is None]))
+    without = [tensor.name for tensor in tensors if tensor.complex_step_error is None]
+    notes = (*work.notes, *_notes(layer, why, without, sum(t.undecided for t in tensors)))
     how = "gradient" if scalar else "backward"
     return GradientReport(
         tuple(tensors),
@@ -146,8 +147,13 @@ def _note_none(layer: Layer, gradients: Mapping[str, np.ndarray]) -> None:
         layer.left_alone.append(name)
 
 
-def _notes(layer: Layer, why: str, without: list[str]) -> list[str]:
+def _notes(layer: Layer, why: str, without: list[str], at_kinks: int) -> list[str]:
     notes = []
+    if at_kinks:
+        notes.append(
+            f"{at_kinks} entries are at kinks, or lost in rounding, where no oracle can judge; at a kink any slope "
+            "between those on its two sides is right"
+        )
     if why:
         notes.append(f"{layer.what} allows no complex step: {why}; differences decide alone")
     elif without:
