@@ -148,6 +148,9 @@ class _Judged:
         # Along a direction the gradient's own size is the measure: its terms may cancel.
         self.scale_floor = 0.0 if weights is None else float(weights.max(initial=0))
         scale = self._scale(columns.differences[np.isfinite(columns.difference_error)])
+        # Nothing moves, and nothing is expected to: there rounding has nothing to hide.
+        still = (columns.differences == 0) & (columns.analytic == 0).all(axis=0)
+        columns.difference_error[still & np.isfinite(columns.difference_error)] = 0
         conclusive = columns.difference_error <= FINITE_DIFFERENCE_TOLERANCE / 2 * scale
         exact_scale = self._scale(columns.exact[np.isfinite(columns.exact)])
         believed = columns.exact_error <= COMPLEX_STEP_TOLERANCE / 2 * exact_scale
@@ -166,8 +169,8 @@ class _Judged:
         if self.alone and conclusive.any() and scale > 0:
             sharp = _MARGIN * float(columns.difference_error[conclusive].max()) / scale
             self.tolerance = min(max(sharp, _SHARPEST), FINITE_DIFFERENCE_TOLERANCE)
-        self.exact_errors = self._errors(columns.exact, believed, UNDERFLOW)
-        self.difference_errors = self._errors(columns.differences, conclusive, 0.0)
+        self.exact_errors = self._errors(columns.exact, believed, np.full(believed.shape, UNDERFLOW))
+        self.difference_errors = self._errors(columns.differences, conclusive, columns.difference_error)
         self.undecided = ~(believed | conclusive)
 
     def _scale(self, values: np.ndarray) -> float:
@@ -185,7 +188,7 @@ class _Judged:
         ).any(axis=0)
         return ~self.conclusive & bent & between.all(axis=0) & disagrees
 
-    def _errors(self, oracle: np.ndarray, judged: np.ndarray, tiny: float) -> np.ndarray:
+    def _errors(self, oracle: np.ndarray, judged: np.ndarray, tiny: np.ndarray) -> np.ndarray:
         """Relative error (ways, K); infinite where zero is expected and something else is there. (0.9)"""
         scale = self._scale(oracle[judged])
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -48,7 +48,7 @@ def diagnose(analytic: np.ndarray, oracle: np.ndarray, sizes: Iterable[int] = ()
         return "a missing term: zero everywhere"
     factor = float(a @ o / (o @ o))
     if _alike(a, factor * o, abs(factor) * scale):
-        return describe_factor(factor, sizes)
+        return "" if isclose(factor, 1, rel_tol=_ALIKE) else describe_factor(factor, sizes)
     wrong = np.zeros(oracle.shape, bool)
     wrong[known] = np.abs(a - o) > _ALIKE * scale
     return (

@@ -24,8 +24,6 @@ _SMALLEST_STEP = 2.0**-14
 _CENTRAL_STEP = 2.0**-17
 # What an output is taken to be off by, relative to itself: a few roundings.
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
-# The bend of a smooth function, over the step, halves with the step; across a kink it stays. (18.7)
-_KINK = 0.75
 
 
 class Difference(NamedTuple):
@@ -42,7 +40,6 @@ class _Pair(NamedTuple):
 
     central: float  # (f(h) − f(−h)) / 2h
     bend: float  # (f(h) − 2 f(0) + f(−h)) / h
-    rounding: float  # of either
 
 
 def step_scale(tensor: np.ndarray) -> float:
@@ -78,11 +75,12 @@ def difference(
         The best found; its error may be larger than the resolution.
     """
     line = _Line(outputs, cotangents)
-    first = line.pair(_LARGEST_STEP * _power_of_two(max(scale, 1.0)))
-    if first == _Pair(0.0, 0.0, 0.0) and line.pair(_SMALLEST_STEP * _power_of_two(min(scale, 1.0))) == first:
-        return Difference(0.0, 0.0, 0.0, 0.0)  # the function does not depend on it
     step = _LARGEST_STEP * _power_of_two(max(scale, 1.0))
     last = _SMALLEST_STEP * _power_of_two(min(scale, 1.0))
+    line.pair(step)
+    line.pair(last)
+    if not line.has_moved():
+        return Difference(0.0, line.unseen(step), 0.0, 0.0)
     found = [line.five_point(step)]
     while step > last and found[-1].error > resolution:
         step /= 4
@@ -106,6 +104,7 @@ class _Line:
         self.cotangents = cotangents
         self.pairs: dict[float, _Pair] = {}
         self.origin = outputs(0.0)
+        self.moved = [np.zeros(output.shape, bool) for output in self.origin]
 
     def pair(self, step: float) -> _Pair:
         if step not in self.pairs:
@@ -117,29 +116,48 @@ class _Line:
             try:
                 above, below = self.outputs(step), self.outputs(-step)
             except (ArithmeticError, ValueError):  # beyond the end of its domain: a smaller step will do
-                return _Pair(math.nan, math.nan, math.inf)
-            central = bend = rounding = 0.0
-            for up, middle, down, cotangent in zip(above, self.origin, below, self.cotangents, strict=True):
+                return _Pair(math.nan, math.nan)
+            central = bend = 0.0
+            for i, (up, middle, down, cotangent) in enumerate(
+                zip(above, self.origin, below, self.cotangents, strict=True)
+            ):
                 central += float((cotangent * (up - down)).sum()) / (2 * step)
                 bend += float((cotangent * ((up - middle) - (middle - down))).sum()) / step
-                size = np.abs(cotangent) * np.maximum(np.abs(up), np.abs(down))
-                rounding += _ROUNDING * float(np.where(up == down, 0.0, size).sum()) / step
-        return _Pair(central, bend, rounding)
+                self.moved[i] |= (up != middle) | (down != middle)
+        return _Pair(central, bend)
+
+    def has_moved(self) -> bool:
+        """Whether any output has changed so far."""
+        return any(moved.any() for moved in self.moved)
+
+    def unseen(self, step: float) -> float:
+        """The largest derivative that rounding can hide from this step."""
+        return self._rounding([np.ones(moved.shape, bool) for moved in self.moved]) / step
+
+    def _rounding(self, where: list[np.ndarray]) -> float:
+        sizes = (
+            float((np.abs(cotangent * output) * here).sum())
+            for cotangent, output, here in zip(self.cotangents, self.origin, where, strict=True)
+        )
+        return _ROUNDING * sum(sizes)
 
     def five_point(self, step: float) -> Difference:
         """The 5-point formula with half the step; its distance from that with the whole is its error. (18.6)"""
         half, one, two = self.pair(step / 2), self.pair(step), self.pair(2 * step)
         fine, coarse = (4 * half.central - one.central) / 3, (4 * one.central - two.central) / 3
-        return self._judge(fine, abs(fine - coarse) + half.rounding, half, one)
+        return self._judge(fine, abs(fine - coarse), step / 2)
 
     def central(self, step: float) -> Difference:
         """The central formula with half the step."""
         half, one = self.pair(step / 2), self.pair(step)
-        return self._judge(half.central, abs(half.central - one.central) + half.rounding, half, one)
+        return self._judge(half.central, abs(half.central - one.central), step / 2)
 
-    @staticmethod
-    def _judge(value: float, error: float, half: _Pair, one: _Pair) -> Difference:
-        at_a_kink = abs(half.bend) > max(_KINK * abs(one.bend), 4 * error)  # (18.7)
-        if at_a_kink or not math.isfinite(value + error):
+    def _judge(self, value: float, error: float, step: float) -> Difference:
+        half, one = self.pair(step), self.pair(2 * step)
+        # Rounding of every output that moves at all: one that stays put by rounding is no more exact for it.
+        error += self._rounding(self.moved) / step
+        # A kink in the point: every step would give the same mean of its two slopes. (18.7)
+        error += abs(2 * half.bend - one.bend) / 2
+        if not math.isfinite(value + error):
             error = math.inf
         return Difference(value, error, half.central - half.bend / 2, half.central + half.bend / 2)

@@ -126,7 +126,7 @@ class TensorCheck:
         ]
         way = f", {self.way}" if self.way else ""
         text = (
-            f"{self.name}{list(self.worst_index)}: analytic {self.analytic:.15g}{way}; {', '.join(oracles)}; "
+            f"{self.name}{list(self.worst_index) or ''}: analytic {self.analytic:.15g}{way}; {', '.join(oracles)}; "
             f"error relative to the tensor's largest entry {', '.join(errors)}"
         )
         if self.wrong_batches:
@@ -192,10 +192,12 @@ class GradientReport:
 
     def rerun(self, tensor: TensorCheck) -> str:
         """The Python call that checks just the worst entry of one tensor once more."""
-        return f"{self.call}, tensor={tensor.name!r}, index={tensor.worst_index}, rng={self.seed})"
+        index = f", index={tensor.worst_index}" if tensor.worst_index else ""
+        return f"{self.call}, tensor={tensor.name!r}{index}, rng={self.seed})"
 
     def raise_if_failed(self) -> None:
         """Raise an AssertionError that tells everything, unless the check passed."""
+        __tracebackhide__ = True  # pytest ends its traceback in the test itself
         if not self.passed:
             raise AssertionError(str(self))
 

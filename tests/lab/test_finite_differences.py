@@ -82,10 +82,24 @@ def test_the_bend_halves_with_the_step_or_stays():
     bend = sympy.expand((F(X + H) - 2 * F(X) + F(X - H)) / H)
     assert [bend.coeff(H, power) for power in (0, 2)] == [0, 0]
     assert sympy.expand(bend.coeff(H, 1) - F(X).diff(X, 2)) == 0
+    jump = sympy.expand(2 * bend.subs(H, H / 2) - bend)
+    assert [jump.coeff(H, power) for power in (0, 1, 2)] == [0, 0, 0]
+    assert sympy.expand(jump.coeff(H, 3) + F(X).diff(X, 4) / 16) == 0
     left, right = sympy.symbols("l r", real=True)
     step = sympy.symbols("s", positive=True)
     kinked = (right * step + 3 * step**2 - left * step + 5 * step**2) / step
     assert sympy.limit(kinked, step, 0) == right - left
+    assert sympy.expand(2 * kinked.subs(step, step / 2) - kinked - (right - left)).coeff(step, 0) == 0
+
+
+@pytest.mark.parametrize("place", [0.0, 1e-12, 1e-9])
+def test_a_small_kink_in_a_curved_function_is_not_taken_for_smooth(place):
+    # The bend is mostly curvature, and the kink's slopes differ by a thousandth.
+    def f(t):
+        return math.exp(t) + 1e-3 * max(t - place, 0.0)
+
+    found = difference(along(f), ONE, 1.0, 1e-8)
+    assert found.error > 4e-4
 
 
 @pytest.mark.equation("18.8")
@@ -148,7 +162,16 @@ def test_steps_follow_the_scale_of_the_tensor(scale):
 def test_what_does_not_move_is_exactly_zero():
     big = np.array([math.pi * 1e9, 0.0])
     found = difference(lambda t: (big + np.array([0.0, t**2 * 0]),), (np.ones(2),), 1.0, 0.0)
-    assert found == (0, 0, 0, 0)
+    assert (found.value, found.left, found.right) == (0, 0, 0)
+    assert 1e-5 < found.error < 1e-2, "and what rounding can hide is told"
+    found = difference(lambda t: (np.array([math.pi * 1e9, math.sin(t)]),), (np.ones(2),), 1.0, 0.0)
+    assert abs(found.value - 1) <= found.error < 1e-10, "what does not move brings no rounding with it"
+
+
+def test_a_derivative_below_rounding_is_not_believed():
+    for slope in 10.0 ** -np.arange(10, 22):
+        found = difference(along(lambda t, slope=slope: 1.7 + slope * t), ONE, 1.0, 0.0)
+        assert abs(found.value - slope) <= found.error
 
 
 @pytest.mark.parametrize("place", [0.0, 1e-7, 3e-6])

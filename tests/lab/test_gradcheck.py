@@ -63,6 +63,24 @@ def test_right_gradients_of_fresh_models_pass(activation, seed):
     assert check_gradients(wide, max_entries=2, rng=seed).passed
 
 
+def test_right_gradients_that_are_all_but_zero_are_not_called_wrong(rng):
+    # Units that hardly move any more: their gradients are right to the last digit and far below rounding of the loss.
+    for activation in ("tanh", "sigmoid", "relu"):
+        vae = make_case(rng, activation=activation, depth=2).vae
+        vae.parameters["decoder.0.bias"] += 3
+        assert check_gradients(vae, rng=rng).passed
+
+
+def test_kinks_that_compose_to_a_smooth_function_are_not_met_by_accident():
+    # φ(−φ(t)) of leaky_relu has a derivative at 0 that is not the product of the two; a black image leads there.
+    vae = VAE(6, (4, 3), 2, activation="leaky_relu", beta=0.7, rng=98)
+    assert check_gradients(vae, rng=98).passed
+    for seed in range(20):
+        assert check_gradients(
+            VAE(2, (4, 3), 2, activation="leaky_relu", rng=seed), rng=seed, max_entries=2
+        ).passed
+
+
 def test_every_entry_is_checked_unless_a_limit_is_given(rng):
     model = make_case(rng).vae
     for tensor in check_gradients(model, batch_size=1, rng=rng).tensors:
@@ -385,6 +403,112 @@ def test_other_bits_on_the_second_run_are_found(rng, monkeypatch):
     assert all(tensor.passed for tensor in report.tensors)
     assert not report.passed
     assert "a second run gave other bits" in str(report)
+
+
+# --- batches, directions, and the way back to a mistake ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (lambda n: n, "a factor B: a sum"),
+        (lambda n: n / max(n - 1, 1), "a factor B/(B − 1)"),
+        (lambda n: 1 + (n > 2), "right for batches of 1, 2"),
+    ],
+    ids=["B", "n − 1", "large"],
+)
+def test_a_mistake_that_one_example_hides_is_found_by_other_batches(rng, factor, words):
+    case = make_case(rng, **SETTINGS)
+    right = VAE.gradients_by_layers
+
+    def wrong(self, x, noise):
+        gradients = right(self, x, noise)
+        gradients["decoder.1.weight"] *= factor(len(x))
+        return gradients
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VAE, "gradients_by_layers", wrong)
+        report = check_gradients(case.vae, batch_size=1)
+    (tensor,) = (tensor for tensor in report.tensors if not tensor.passed)
+    assert tensor.name == "decoder.1.weight"
+    assert tensor.complex_step_error < COMPLEX_STEP_TOLERANCE
+    assert [size for size, _ in tensor.batch_errors] == [1, 2, 64]
+    assert tensor.wrong_batches == ([64] if "right" in words else [2, 64])
+    assert words in tensor.diagnosis
+    assert f"WRONG for batches of {', '.join(map(str, tensor.wrong_batches))}" in tensor.verdict
+    assert check_gradients(case.vae, batch_size=1).passed
+
+
+@pytest.mark.parametrize("change", [1.00001, 1.7, 0.5], ids=str)
+def test_directions_find_one_wrong_entry(rng, change):
+    case = make_case(rng, **SETTINGS)
+    assert check_gradients(case.vae, directions=3).passed
+    with pytest.MonkeyPatch.context() as patch:
+        single_entry(patch, "encoder.mean.weight", (2, 1), change)
+        report = check_gradients(case.vae, directions=3, num_samples=2)
+    (tensor,) = (tensor for tensor in report.tensors if not tensor.passed)
+    assert tensor.worst_index == (2, 1)
+    assert tensor.directions == 3
+    assert (
+        tensor.diagnosis
+        == f"a constant factor {change if change != 0.5 else '1/2'} in the entry (2, 1) alone"
+    )
+
+
+def test_the_call_that_a_failure_tells_shows_it_again(rng):
+    case = make_case(rng, **SETTINGS)
+    model = case.vae
+    with pytest.MonkeyPatch.context() as patch:
+        single_entry(patch, "decoder.1.bias", (3,), 1.00001)
+        for generator in (5, np.random.default_rng(3), None):
+            report = check_gradients(model, batch_size=2, num_samples=2, rng=generator)
+            (tensor,) = (tensor for tensor in report.tensors if not tensor.passed)
+            call = report.rerun(tensor)
+            assert call in str(report)
+            assert "tensor='decoder.1.bias', index=(3,)" in call
+            again = eval(call, {"check_gradients": check_gradients, "model": model})
+            (once_more,) = again.tensors
+            assert (once_more.analytic, once_more.complex_step) == (tensor.analytic, tensor.complex_step)
+            assert once_more.checked <= 2
+            assert not again.passed
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (
+            lambda gradients, x: (
+                gradients | {"decoder.0.bias": gradients["decoder.0.bias"].astype(np.float32)}
+            ),
+            "decoder.0.bias (layer by layer) is float32",
+        ),
+        (
+            lambda gradients, x: np.multiply(x, 0.5, out=x) is None or gradients,
+            "the model changes x in place",
+        ),
+    ],
+    ids=["float32", "in place"],
+)
+def test_what_else_a_model_must_keep_to(rng, spoil, words):
+    case = make_case(rng, **SETTINGS)
+    right = VAE.gradients_by_layers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VAE, "gradients_by_layers", lambda self, x, noise: spoil(right(self, x, noise), x))
+        report = check_gradients(case.vae, max_entries=1)
+    assert not report.passed
+    assert any(words in problem for problem in report.problems), report.problems
+
+
+def test_entries_without_a_limit_become_directions_beyond_a_number(rng, monkeypatch):
+    case = make_case(rng)
+    total = case.vae.theta.size
+    monkeypatch.setattr(plan, "MOST_ENTRIES", total)
+    assert not any(tensor.directions for tensor in check_gradients(case.vae).tensors)
+    monkeypatch.setattr(plan, "MOST_ENTRIES", total - 1)
+    report = check_gradients(case.vae)
+    assert {tensor.directions for tensor in report.tensors} == {plan.DIRECTIONS}
+    assert "too many to look at one by one" in str(report)
+    assert not any(tensor.directions for tensor in check_gradients(case.vae, max_entries=2).tensors)
 
 
 # --- kinks ------------------------------------------------------------------------------------------------
