@@ -149,7 +149,8 @@ class _Judged:
         self.scale_floor = 0.0 if weights is None else float(weights.max(initial=0))
         scale = self._scale(columns.differences[np.isfinite(columns.difference_error)])
         # Nothing moves, and nothing is expected to: there rounding has nothing to hide.
-        still = (columns.differences == 0) & (columns.analytic == 0).all(axis=0)
+        still = (columns.left == 0) & (columns.right == 0) & (columns.analytic == 0).all(axis=0)
+        still &= columns.differences == 0
         columns.difference_error[still & np.isfinite(columns.difference_error)] = 0
         conclusive = columns.difference_error <= FINITE_DIFFERENCE_TOLERANCE / 2 * scale
         exact_scale = self._scale(columns.exact[np.isfinite(columns.exact)])

@@ -75,7 +75,7 @@ def test_kinks_that_compose_to_a_smooth_function_are_not_met_by_accident():
     # φ(−φ(t)) of leaky_relu has a derivative at 0 that is not the product of the two; a black image leads there.
     vae = VAE(6, (4, 3), 2, activation="leaky_relu", beta=0.7, rng=98)
     assert check_gradients(vae, rng=98).passed
-    for seed in range(20):
+    for seed in range(6):
         assert check_gradients(
             VAE(2, (4, 3), 2, activation="leaky_relu", rng=seed), rng=seed, max_entries=2
         ).passed
