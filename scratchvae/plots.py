@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from scratchvae.lab.gradient_report import COMPLEX_STEP_TOLERANCE
 from scratchvae.training.history import History
 from scratchvae.training.run_directory import write_atomically
 
-__all__ = ["plot_history", "plot_images", "plot_variance"]
+__all__ = ["plot_check", "plot_history", "plot_images", "plot_variance"]
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers repeat the distinction for print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -33,6 +36,9 @@ _FEW_EPOCHS = 30  # a curve of so few has its points marked
 _FEWEST_COLUMNS = 6  # of a picture of images: the caption needs some room
 # A picture of more draws than this would show none of them.
 _IMAGES_SHOWN = 400
+# Errors below a rounding of the largest entry are drawn alike, zero among them.
+_SMALLEST_ERROR = 1e-17
+_LAYERS_PER_ROW = 5
 
 
 def _save(figure: Figure, caption: str, path: Path) -> None:
@@ -156,6 +162,58 @@ def plot_history(history: History, caption: str, path: Path) -> None:
                     line.set_markerfacecolor("white" if line.is_dashed() else line.get_color())
             axes.legend()
         _save(figure, caption, path)
+
+
+def plot_check(errors: Mapping[str, np.ndarray], caption: str, path: Path) -> None:
+    """Draw the relative error of every entry of every tensor, a column for each layer, into a PNG file.
+
+    Parameters
+    ----------
+    errors : mapping of str to ndarray
+        By tensor, in its shape, or (directions,); NaN where an entry was not compared.
+    caption : str
+    path : Path
+        Of the PNG file.
+    """
+    layers: dict[str, list[str]] = {}
+    for name in errors:
+        layers.setdefault(name.rpartition(".")[0], []).append(name)
+    rows = -(-len(layers) // _LAYERS_PER_ROW)
+    columns = -(-len(layers) // rows)
+    shown = mpl.colormaps["cividis"].with_extremes(bad="#DDDDDD", over=_COLOURS[1])
+    norm = LogNorm(_SMALLEST_ERROR, COMPLEX_STEP_TOLERANCE)
+    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(max(2.4 * columns, 5.0) + 1.0, 3.4 * rows + 0.4), layout="constrained")
+        heights = [4, 1] * rows
+        grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=heights)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for i, names in enumerate(layers.values()):
+            row, column = divmod(i, columns)
+            for name in names:
+                strip = name.endswith("bias")
+                axes = grid[2 * row + strip, column]
+                picture = _draw_errors(axes, name, errors[name], shown, norm)
+        bar = figure.colorbar(picture, ax=grid, extend="max", shrink=0.8, aspect=30)
+        bar.set_label("relative error")
+        told = f"{caption}\nOrange: above the tolerance, {COMPLEX_STEP_TOLERANCE:g}. Grey: not compared."
+        _save(figure, told, path)
+
+
+def _draw_errors(axes: Any, name: str, errors: np.ndarray, colours: Any, norm: LogNorm) -> Any:
+    axes.set_axis_on()
+    picture = np.atleast_2d(np.maximum(errors, _SMALLEST_ERROR))  # NaN stays
+    drawn = axes.imshow(picture, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+    axes.set_title(name, fontsize=_CAPTION_SIZE)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    is_direction = errors.ndim == 1 and not name.endswith("bias")
+    axes.set_xlabel("direction" if is_direction else "output unit")
+    if errors.ndim == 2:
+        axes.set_ylabel("input unit")
+    else:
+        axes.set_yticks([])
+    return drawn
 
 
 def plot_images(images: np.ndarray, image_shape: tuple[int, ...], caption: str, path: Path) -> None:

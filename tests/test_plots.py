@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from scratchvae import plots
+from scratchvae.models.vae import VAE
 from scratchvae.training.history import Epoch, History
 
 ESTIMATORS = ("pathwise", "score-function", "score-function-running-mean", "score-function-leave-one-out")
@@ -278,6 +280,47 @@ def test_an_autoencoder_has_no_panel_for_the_kl(drawn: Callable[..., Figure]) ->
     assert loss.get_ylabel() == "nats per example"
 
 
+# ------------------------------------------------------------------------------------------ gradient check
+
+
+def check_errors(hidden: tuple[int, ...], directions: int = 0) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    shapes = {name: p.shape for name, p in VAE(6, hidden, 2, rng=0).parameters.items()}
+    return {
+        name: 10.0 ** generator.uniform(-18, -15, (directions,) if directions else shape)
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize(("hidden", "directions"), [((5,), 0), ((5, 4, 3), 0), ((), 0), ((5,), 8)])
+def test_check_shows_every_entry_on_one_scale(
+    hidden: tuple[int, ...], directions: int, drawn: Callable[..., Figure]
+) -> None:
+    errors = check_errors(hidden, directions)
+    errors["decoder.0.weight"].flat[1] = 1e-9
+    errors["decoder.0.weight"].flat[2] = np.nan
+    errors["decoder.0.weight"].flat[3] = 0
+    figure = drawn(plots.plot_check, errors, "VAE 6-5-2, seed 7: error of each entry")
+    assert_readable(figure)
+    assert "seed 7" in caption(figure)
+    assert "Orange: above the tolerance, 1e-11. Grey: not compared." in caption(figure)
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.axison and axes.get_title()}
+    assert set(panels) == set(errors)
+    for name, axes in panels.items():
+        (image,) = axes.images
+        np.testing.assert_array_equal(
+            np.ma.filled(image.get_array(), np.nan), np.maximum(np.atleast_2d(errors[name]), 1e-17)
+        )
+        assert image.get_clim() == (1e-17, 1e-11)
+        assert axes.get_xlabel() in ("output unit", "direction")
+        assert (axes.get_ylabel() == "input unit") is (errors[name].ndim == 2)
+    picture = panels["decoder.0.weight"].images[0]
+    colours = picture.to_rgba(picture.get_array()).reshape(-1, 4)
+    assert to_hex(colours[1]).upper() == "#D55E00"
+    assert to_hex(colours[2]).upper() == "#DDDDDD"
+    assert figure.axes[-1].get_ylabel() == "relative error"
+
+
 # ---------------------------------------------------------------------------------------------- images
 
 
@@ -353,6 +396,7 @@ def test_a_long_caption_is_broken_and_not_cut(drawn: Callable[..., Figure], rng:
 PLOTS: dict[str, tuple[Any, ...]] = {
     "variance": (plots.plot_variance, variance_record((0, 1))),
     "history": (plots.plot_history, history(3), "caption"),
+    "check": (plots.plot_check, check_errors((5,)), "caption"),
     "images": (plots.plot_images, np.linspace(0, 1, 12).reshape(3, 4), (2, 2), "caption"),
 }
 

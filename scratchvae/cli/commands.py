@@ -49,6 +49,8 @@ _MODEL_OPTIONS = (
     "kl",
     "binarize",
 )
+# What `check` takes where nothing is said.
+_CHECK_DEFAULTS = {"model": "vae", "input_dim": 64, "batch_size": 4}
 _VAE_OPTIONS = ("beta", "kl", "estimator", "samples", "kl_warmup")
 
 
@@ -128,17 +130,50 @@ def _measure(
 def check(options: argparse.Namespace) -> bool:
     """Check a model's gradients; False if one is wrong."""
     model = _make(options, options.input_dim, options.seed)
+    out = None if options.out is None else prepare_out(options.out, "")
     report = check_gradients(
         model,
         batch_size=options.batch_size,
         num_samples=options.samples or 1,
         max_entries=options.entries,
+        directions=options.directions,
+        tensor=options.tensor,
+        index=options.index,
         rng=options.seed,
         progress=True,
     )
-    write_json(options.json, tables.check_record(model, report, options.seed) | {"versions": versions()})
-    tables.print_check(model, report)
+    record = tables.check_record(model, report, options.seed) | {"versions": versions()}
+    errors: dict[str, Any] = dict(report.errors)
+    if out is not None:
+        write_json(out / "check.json", record)
+        with writing(out):
+            write_atomically(out / "check.npz", lambda file: np.savez(file, **errors))
+            plots.plot_check(errors, _check_caption(options, model), out / "check.png")
+    write_json(options.json, record)
+    tables.print_check(model, report, _again(options))
+    if out is not None:
+        say_written(out / "check.png", out / "check.npz", out / "check.json")
     return report.passed
+
+
+def _check_caption(options: argparse.Namespace, model: VAE | Autoencoder) -> str:
+    sizes = "-".join(map(str, [model.input_dim, *model.hidden, model.latent_dim]))
+    return (
+        f"{type(model).__name__} {sizes} {model.activation.name}, {model.likelihood.name}, {options.batch_size} "
+        f"examples, seed {options.seed}: |analytic − oracle| of each entry, over the largest entry of its tensor."
+    )
+
+
+def _again(options: argparse.Namespace) -> str:
+    """The command that checks the same model on the same data, in as few words as it takes."""
+    words = ["scratchvae check"]
+    for name in ("model", "input_dim", *_MODEL_OPTIONS, "batch_size", "samples"):
+        value = getattr(options, name)
+        if name == "hidden" and value is not None:
+            value = ",".join(map(str, value)) or "none"
+        if value is not None and value != _CHECK_DEFAULTS.get(name):
+            words.append(f"--{name.replace('_', '-')} {value}")
+    return " ".join([*words, f"--seed {options.seed}"])
 
 
 def train(options: argparse.Namespace) -> bool:

@@ -90,6 +90,15 @@ def _sizes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(message) from None
 
 
+def _index(text: str) -> tuple[int, ...]:
+    """`1,2` as a tuple of whole numbers."""
+    try:
+        return tuple(_whole(0)(number) for number in text.split(","))
+    except argparse.ArgumentTypeError:
+        message = f"got {text!r}, expected whole numbers with commas between, such as 1,2"
+        raise argparse.ArgumentTypeError(message) from None
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
@@ -226,6 +235,25 @@ def _add_check(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLin
         type=_whole(1),
         metavar="N",
         help="check N random entries of each tensor (default: every one)",
+    )
+    verb.add_argument(
+        "--directions",
+        type=_whole(1),
+        metavar="N",
+        help="check N random directions of each tensor instead (default: 8 where there are over 20,000 entries)",
+    )
+    verb.add_argument("--tensor", metavar="NAME", help="check this tensor alone, such as decoder.0.weight")
+    verb.add_argument(
+        "--index",
+        type=_index,
+        metavar="I,J",
+        help="check this entry of --tensor alone, with both oracles' values",
+    )
+    verb.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="draw the error of every entry into DIR (default: draw nothing)",
     )
 
 

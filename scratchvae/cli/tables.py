@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from scratchvae.lab.gradcheck import (
     COMPLEX_STEP_TOLERANCE,
     FINITE_DIFFERENCE_TOLERANCE,
     GradientReport,
-    TensorCheck,
 )
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
@@ -140,6 +139,8 @@ def check_record(model: VAE | Autoencoder, report: GradientReport, seed: int) ->
         "passed": report.passed,
         "loss_error": report.loss_error,
         "same_bits_twice": report.same_bits_twice,
+        "problems": list(report.problems),
+        "notes": list(report.notes),
         "tolerances": {
             "complex_step": COMPLEX_STEP_TOLERANCE,
             "finite_difference": FINITE_DIFFERENCE_TOLERANCE,
@@ -148,16 +149,16 @@ def check_record(model: VAE | Autoencoder, report: GradientReport, seed: int) ->
     }
 
 
-def print_check(model: VAE | Autoencoder, report: GradientReport) -> None:
-    """One row per tensor, then the verdict."""
+def print_check(model: VAE | Autoencoder, report: GradientReport, again: str = "scratchvae check") -> None:
+    """One row per tensor, what is wrong, and the verdict; `again` is the command that made the report."""
     rows = [
         [
             tensor.name,
-            f"{tensor.checked:,} of {tensor.size:,}",
-            f"{tensor.complex_step_error:.1e}",
+            tensor.compared,
+            "–" if tensor.complex_step_error is None else f"{tensor.complex_step_error:.1e}",
             f"{tensor.finite_difference_error:.1e}",
             str(tensor.inconclusive),
-            _verdict(tensor),
+            tensor.verdict,
         ]
         for tensor in report.tensors
     ]
@@ -165,23 +166,30 @@ def print_check(model: VAE | Autoencoder, report: GradientReport) -> None:
     _print(
         f"Largest error relative to the tensor's largest entry: {model!r}", columns, rows, left=["verdict"]
     )
-    entries = sum(tensor.checked for tensor in report.tensors)
+    for finding in _findings(report, again):
+        say(f"  {finding}")
+    compared = sum(tensor.directions or tensor.checked for tensor in report.tensors)
+    kind = "directions" if any(tensor.directions for tensor in report.tensors) else "entries"
     say(
-        f"{'passed' if report.passed else 'FAILED'}: {entries:,} entries; tolerances "
+        f"{'passed' if report.passed else 'FAILED'}: {compared:,} {kind}; tolerances "
         f"{COMPLEX_STEP_TOLERANCE:g} (complex step) "
         f"and {FINITE_DIFFERENCE_TOLERANCE:g} (5-point), relative, no absolute one; loss against the oracle's "
         f"{report.loss_error:.1e}; a second run gave {'the same' if report.same_bits_twice else 'OTHER'} bits"
     )
 
 
-def _verdict(tensor: TensorCheck) -> str:
-    if tensor.passed and tensor.inconclusive < tensor.checked:
-        return "ok"
-    if tensor.complex_step_error > COMPLEX_STEP_TOLERANCE:
-        return f"WRONG at {tensor.worst_index}: {tensor.analytic:.12g}, oracle {tensor.complex_step:.12g}"
-    if tensor.finite_difference_error > FINITE_DIFFERENCE_TOLERANCE:
-        return "WRONG: the oracle agrees, differences of the model's own loss do not"
-    return "UNDECIDED: differences judge no entry; the complex step agrees"
+def _findings(report: GradientReport, again: str) -> Iterator[str]:
+    """Each mistake, what it looks like, and the command that shows just that."""
+    for tensor in report.tensors:
+        if tensor.passed:
+            continue
+        yield tensor.explanation()
+        if tensor.diagnosis:
+            yield f"  looks like: {tensor.diagnosis}"
+        index = ",".join(map(str, tensor.worst_index))
+        yield f"  again: {again} --tensor {tensor.name}{f' --index {index}' if index else ''}"
+    yield from (f"problem: {problem}" for problem in report.problems)
+    yield from (f"note: {note}" for note in report.notes)
 
 
 def print_history(history: History) -> None:

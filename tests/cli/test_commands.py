@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -392,6 +393,101 @@ def test_check_names_one_wrong_entry(command: Command, monkeypatch: pytest.Monke
     (row,) = (line for line in done.out.splitlines() if "WRONG" in line)
     assert row.startswith("decoder.0.weight ")
     assert "WRONG at (1, 2): " in row
+
+
+SMALL_MODEL = ("--input-dim", 4, "--hidden", 3, "--latent-dim", 2)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--activation", "tanh", "--seed", 3),
+        (
+            "--likelihood",
+            "gaussian",
+            "--likelihood-variance",
+            0.5,
+            "--beta",
+            2,
+            "--samples",
+            2,
+            "--batch-size",
+            2,
+        ),
+        ("--directions", 3),
+    ],
+    ids=["seed", "settings", "directions"],
+)
+def test_check_tells_the_command_that_shows_a_mistake_again(
+    more: tuple[Any, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("loss_and_gradients", "gradients_by_layers"):
+        right = getattr(sv.VAE, name)
+
+        def wrong(*arguments: Any, right: Any = right, **settings: Any) -> Any:
+            answer = right(*arguments, **settings)
+            (answer[1] if isinstance(answer, tuple) else answer)["decoder.0.weight"][1, 2] *= 2
+            return answer
+
+        monkeypatch.setattr(sv.VAE, name, wrong)
+    done = command("check", *SMALL_MODEL, *more)
+    assert done.status == 1
+    (told,) = (line.strip() for line in done.out.splitlines() if "decoder.0.weight[1, 2]: analytic" in line)
+    assert "looks like: a constant factor 2 in the entry (1, 2) alone" in done.out
+    (again,) = (line.split("again: scratchvae ")[1] for line in done.out.splitlines() if "again: " in line)
+    assert again.endswith("--tensor decoder.0.weight --index 1,2")
+    once_more = command(*again.split())
+    assert once_more.status == 1
+    # to the last digit; differences may stop at another step, for they have seen fewer entries
+    values = told.partition(", 5-point")[0]
+    assert values in once_more.out
+    assert re.search(r"^decoder.0.weight +[12] of 6 ", once_more.out, re.MULTILINE)
+
+
+def test_check_draws_every_error_and_keeps_it(command: Command) -> None:
+    done = command("check", *SMALL_MODEL, "--out", "c", "--json", "c.json")
+    assert done.status == 0
+    assert done.err.endswith("wrote c/check.png and c/check.npz and c/check.json\n")
+    assert read(Path("c/check.json")) == read(Path("c.json"))
+    vae = sv.VAE(4, (3,), 2, rng=0)
+    kept = arrays(Path("c/check.npz"))
+    for name, errors in sv.check_gradients(vae, rng=0).errors.items():
+        assert kept[name].shape == vae.parameters[name].shape
+        np.testing.assert_array_equal(kept[name], errors)
+
+
+def test_check_of_a_large_model_takes_directions_and_says_so(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scratchvae.lab.plan.MOST_ENTRIES", 30)
+    done = command("check", *SMALL_MODEL, "--out", "c")
+    assert done.status == 0
+    assert "entries are too many to look at one by one: 8 random directions in each tensor" in done.out
+    assert done.out.splitlines()[-1].startswith("passed: 80 directions")
+    assert {errors.shape for errors in arrays(Path("c/check.npz")).values()} == {(8,)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--index", "1,2"), "index is (1, 2) without a tensor"),
+        (("--tensor", "decoder.9.weight"), "tensor is 'decoder.9.weight', expected one of: encoder.0.weight"),
+        (
+            ("--tensor", "decoder.0.bias", "--index", "7"),
+            "index is (7,), expected one within the tensor's shape (3,)",
+        ),
+        (("--index", "a"), "got 'a', expected whole numbers with commas between, such as 1,2"),
+        (("--directions", 2, "--entries", 2), "directions is 2 and entries are asked for too"),
+        (("--out", "/proc/x"), "--out is '/proc/x', which cannot be made or written"),
+    ],
+    ids=range(6),
+)
+def test_check_refuses_in_one_line(arguments: tuple[Any, ...], words: str, command: Command) -> None:
+    done = command("check", *SMALL_MODEL, *arguments)
+    assert done.status == 2
+    assert done.out == ""
+    assert words in done.err
+    assert done.err.count("\n") == 1
 
 
 def test_check_with_an_infinite_error_is_still_json(

@@ -10,7 +10,7 @@ import pytest
 from scratchvae.densities import likelihood as likelihood_module
 from scratchvae.densities.gaussian import GaussianSampleCache
 from scratchvae.estimators import pathwise
-from scratchvae.lab import forward_oracle, gradcheck
+from scratchvae.lab import comparison, forward_oracle, model_check, plan
 from scratchvae.lab.gradcheck import (
     COMPLEX_STEP_TOLERANCE,
     FINITE_DIFFERENCE_TOLERANCE,
@@ -63,6 +63,24 @@ def test_right_gradients_of_fresh_models_pass(activation, seed):
     assert check_gradients(wide, max_entries=2, rng=seed).passed
 
 
+def test_right_gradients_that_are_all_but_zero_are_not_called_wrong(rng):
+    # Units that hardly move any more: their gradients are right to the last digit and far below rounding of the loss.
+    for activation in ("tanh", "sigmoid", "relu"):
+        vae = make_case(rng, activation=activation, depth=2).vae
+        vae.parameters["decoder.0.bias"] += 3
+        assert check_gradients(vae, rng=rng).passed
+
+
+def test_kinks_that_compose_to_a_smooth_function_are_not_met_by_accident():
+    # φ(−φ(t)) of leaky_relu has a derivative at 0 that is not the product of the two; a black image leads there.
+    vae = VAE(6, (4, 3), 2, activation="leaky_relu", beta=0.7, rng=98)
+    assert check_gradients(vae, rng=98).passed
+    for seed in range(6):
+        assert check_gradients(
+            VAE(2, (4, 3), 2, activation="leaky_relu", rng=seed), rng=seed, max_entries=2
+        ).passed
+
+
 def test_every_entry_is_checked_unless_a_limit_is_given(rng):
     model = make_case(rng).vae
     for tensor in check_gradients(model, batch_size=1, rng=rng).tensors:
@@ -75,11 +93,11 @@ def test_a_limit_always_keeps_the_largest_entry(rng):
     gradient = rng.standard_normal((7, 9))
     gradient[4, 5] = -50
     for limit in (1, 2, 62, 63, 64):
-        entries = gradcheck._entries(gradient, limit, rng)
+        entries = plan.some_entries(gradient, limit, rng)
         assert len(set(entries)) == len(entries) == min(limit, 63)
         assert 4 * 9 + 5 in entries
         np.testing.assert_array_equal(entries, np.sort(entries))
-    drawn = {tuple(gradcheck._entries(gradient, 3, rng)) for _ in range(20)}
+    drawn = {tuple(plan.some_entries(gradient, 3, rng)) for _ in range(20)}
     assert len(drawn) > 10
 
 
@@ -329,17 +347,21 @@ def test_the_worst_entry_is_named_with_both_values(rng, monkeypatch, name, index
 def test_a_mistake_shared_with_the_oracle_is_left_to_differences(rng, monkeypatch):
     # If the complex step differentiated another function, differences of the shipped loss would still tell.
     case = make_case(rng)
-    right = gradcheck._functions
+    right = model_check._losses
 
     def shared(*arguments):
-        loss, ways, shipped, exact = right(*arguments)
-        ways = [{name: 1.01 * gradient for name, gradient in way.items()} for way in ways]
-        return loss, ways, shipped, lambda parameters: 1.01 * exact(parameters)
+        loss = right(*arguments)
+        ways = {
+            label: {name: 1.01 * gradient for name, gradient in way.items()}
+            for label, way in loss.ways.items()
+        }
+        return loss._replace(ways=ways, oracle=lambda parameters: 1.01 * loss.oracle(parameters))
 
-    monkeypatch.setattr(gradcheck, "_functions", shared)
+    monkeypatch.setattr(model_check, "_losses", shared)
     report = check_gradients(case.vae, case.x)
     assert all(tensor.complex_step_error < COMPLEX_STEP_TOLERANCE for tensor in report.tensors)
     assert all(tensor.finite_difference_error > FINITE_DIFFERENCE_TOLERANCE for tensor in report.tensors)
+    assert all("differences of the model's own loss do not" in tensor.verdict for tensor in report.tensors)
     assert not report.passed
     assert report.loss_error > 0.009
 
@@ -364,19 +386,129 @@ def wrongly_scaled(mean, log_var, noise):
 
 def test_other_bits_on_the_second_run_are_found(rng, monkeypatch):
     case, calls = make_case(rng), []
-    right = gradcheck._functions
+    right = model_check._losses
 
     def unsteady(*arguments):
-        loss, ways, *more = right(*arguments)
+        loss = right(*arguments)
         calls.append(1)
-        ways = [{name: gradient * (1 + 1e-15 * len(calls)) for name, gradient in way.items()} for way in ways]
-        return loss, ways, *more
+        ways = {
+            label: {name: gradient * (1 + 1e-15 * len(calls)) for name, gradient in way.items()}
+            for label, way in loss.ways.items()
+        }
+        return loss._replace(ways=ways)
 
-    monkeypatch.setattr(gradcheck, "_functions", unsteady)
+    monkeypatch.setattr(model_check, "_losses", unsteady)
     report = check_gradients(case.vae, case.x, max_entries=2)
     assert not report.same_bits_twice
     assert all(tensor.passed for tensor in report.tensors)
     assert not report.passed
+    assert "a second run gave other bits" in str(report)
+
+
+# --- batches, directions, and the way back to a mistake ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (lambda n: n, "a factor B: a sum"),
+        (lambda n: n / max(n - 1, 1), "a factor B/(B − 1)"),
+        (lambda n: 1 + (n > 2), "right for batches of 1, 2"),
+    ],
+    ids=["B", "n − 1", "large"],
+)
+def test_a_mistake_that_one_example_hides_is_found_by_other_batches(rng, factor, words):
+    case = make_case(rng, **SETTINGS)
+    right = VAE.gradients_by_layers
+
+    def wrong(self, x, noise):
+        gradients = right(self, x, noise)
+        gradients["decoder.1.weight"] *= factor(len(x))
+        return gradients
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VAE, "gradients_by_layers", wrong)
+        report = check_gradients(case.vae, batch_size=1)
+    (tensor,) = (tensor for tensor in report.tensors if not tensor.passed)
+    assert tensor.name == "decoder.1.weight"
+    assert tensor.complex_step_error < COMPLEX_STEP_TOLERANCE
+    assert [size for size, _ in tensor.batch_errors] == [1, 2, 64]
+    assert tensor.wrong_batches == ([64] if "right" in words else [2, 64])
+    assert words in tensor.diagnosis
+    assert f"WRONG for batches of {', '.join(map(str, tensor.wrong_batches))}" in tensor.verdict
+    assert check_gradients(case.vae, batch_size=1).passed
+
+
+@pytest.mark.parametrize("change", [1.00001, 1.7, 0.5], ids=str)
+def test_directions_find_one_wrong_entry(rng, change):
+    case = make_case(rng, **SETTINGS)
+    assert check_gradients(case.vae, directions=3).passed
+    with pytest.MonkeyPatch.context() as patch:
+        single_entry(patch, "encoder.mean.weight", (2, 1), change)
+        report = check_gradients(case.vae, directions=3, num_samples=2)
+    (tensor,) = (tensor for tensor in report.tensors if not tensor.passed)
+    assert tensor.worst_index == (2, 1)
+    assert tensor.directions == 3
+    assert (
+        tensor.diagnosis
+        == f"a constant factor {change if change != 0.5 else '1/2'} in the entry (2, 1) alone"
+    )
+
+
+def test_the_call_that_a_failure_tells_shows_it_again(rng):
+    case = make_case(rng, **SETTINGS)
+    model = case.vae
+    with pytest.MonkeyPatch.context() as patch:
+        single_entry(patch, "decoder.1.bias", (3,), 1.00001)
+        for generator in (5, np.random.default_rng(3), None):
+            report = check_gradients(model, batch_size=2, num_samples=2, rng=generator)
+            (tensor,) = (tensor for tensor in report.tensors if not tensor.passed)
+            call = report.rerun(tensor)
+            assert call in str(report)
+            assert "tensor='decoder.1.bias', index=(3,)" in call
+            again = eval(call, {"check_gradients": check_gradients, "model": model})
+            (once_more,) = again.tensors
+            assert (once_more.analytic, once_more.complex_step) == (tensor.analytic, tensor.complex_step)
+            assert once_more.checked <= 2
+            assert not again.passed
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (
+            lambda gradients, x: (
+                gradients | {"decoder.0.bias": gradients["decoder.0.bias"].astype(np.float32)}
+            ),
+            "decoder.0.bias (layer by layer) is float32",
+        ),
+        (
+            lambda gradients, x: np.multiply(x, 0.5, out=x) is None or gradients,
+            "the model changes x in place",
+        ),
+    ],
+    ids=["float32", "in place"],
+)
+def test_what_else_a_model_must_keep_to(rng, spoil, words):
+    case = make_case(rng, **SETTINGS)
+    right = VAE.gradients_by_layers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VAE, "gradients_by_layers", lambda self, x, noise: spoil(right(self, x, noise), x))
+        report = check_gradients(case.vae, max_entries=1)
+    assert not report.passed
+    assert any(words in problem for problem in report.problems), report.problems
+
+
+def test_entries_without_a_limit_become_directions_beyond_a_number(rng, monkeypatch):
+    case = make_case(rng)
+    total = case.vae.theta.size
+    monkeypatch.setattr(plan, "MOST_ENTRIES", total)
+    assert not any(tensor.directions for tensor in check_gradients(case.vae).tensors)
+    monkeypatch.setattr(plan, "MOST_ENTRIES", total - 1)
+    report = check_gradients(case.vae)
+    assert {tensor.directions for tensor in report.tensors} == {plan.DIRECTIONS}
+    assert "too many to look at one by one" in str(report)
+    assert not any(tensor.directions for tensor in check_gradients(case.vae, max_entries=2).tensors)
 
 
 # --- kinks ------------------------------------------------------------------------------------------------
@@ -427,17 +559,17 @@ def test_tolerances_are_relative_and_strict(errors, passed):
 
 def test_an_expected_zero_must_be_exactly_zero():
     zeros = np.zeros(3)
-    assert gradcheck._relative(zeros, zeros) == 0
-    assert gradcheck._relative(np.array([0, 1e-300, 0]), zeros) == np.inf
-    assert gradcheck._relative(np.array([0, 1e-5, 0]), np.array([0, -2.0, 1.0])) == 5e-6
-    assert gradcheck._relative(np.array([]), np.array([])) == 0
+    assert comparison.relative_error(zeros, zeros) == 0
+    assert comparison.relative_error(np.array([0, 1e-300, 0]), zeros) == np.inf
+    assert comparison.relative_error(np.array([0, 1e-5, 0]), np.array([0, -2.0, 1.0])) == 5e-6
+    assert comparison.relative_error(np.array([]), np.array([])) == 0
 
 
 # --- at the door ------------------------------------------------------------------------------------------
 
 
 def test_what_is_no_model_is_refused():
-    words = "model is of type ndarray, expected a VAE or an Autoencoder"
+    words = "target is of type ndarray, expected a VAE or an Autoencoder, or a function"
     assert_refused(TypeError, words, lambda: check_gradients(np.zeros(3)))
 
 

@@ -18,6 +18,7 @@ from tests.structure.source import Function, Module, modules, notes
 ORDER = (
     "cli",
     "plots",
+    "testing",
     "lab",
     "training",
     "models",

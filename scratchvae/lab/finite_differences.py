@@ -1,0 +1,163 @@
+"""A derivative along a line from differences, with an estimate of its own error.
+
+Derived in `derivations/18-finite_differences.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+__all__ = ["Difference", "Outputs", "difference", "step_scale"]
+
+# What a function gave: one array for each of its outputs.
+Outputs: TypeAlias = tuple[np.ndarray, ...]
+
+# Steps of the 5-point formula, relative to the scale: the first is near the best (18.5); the following, each a
+# quarter of the one before, are for a kink or the end of the domain within its reach.
+_LARGEST_STEP = 2.0**-8
+_SMALLEST_STEP = 2.0**-14
+# The last resort, near the best step of central differences (18.4), reaches least far.
+_CENTRAL_STEP = 2.0**-17
+# What an output is taken to be off by, relative to itself: a few roundings.
+_ROUNDING = 4 * float(np.finfo(np.float64).eps)
+
+
+class Difference(NamedTuple):
+    """A derivative from differences."""
+
+    value: float
+    error: float  # estimated from above; infinite where no step is to be believed
+    left: float  # the one-sided slopes at the smallest step that was tried
+    right: float
+
+
+class _Pair(NamedTuple):
+    """What two points, a step to either side, tell."""
+
+    central: float  # (f(h) − f(−h)) / 2h
+    bend: float  # (f(h) − 2 f(0) + f(−h)) / h
+
+
+def step_scale(tensor: np.ndarray) -> float:
+    """The scale of a tensor of any shape: its largest entry, or 1 where all are zero."""
+    return float(np.abs(tensor).max(initial=0)) or 1.0
+
+
+def difference(
+    outputs: Callable[[float], Outputs],
+    cotangents: Outputs,
+    scale: float,
+    resolution: float,
+) -> Difference:
+    """d/dt of ⟨cotangents, outputs(t)⟩ at t = 0, by the largest step whose result half of it confirms. (18.3) (18.6)
+
+    The 5-point formula at a falling sequence of steps, then the central one with a small step. Differences are taken
+    output by output, so that what does not move contributes exactly zero.
+
+    Parameters
+    ----------
+    outputs : callable
+        t to the function's outputs, arrays of any shape, a distance t along the line.
+    cotangents : tuple of ndarray
+        Shapes as of the outputs.
+    scale : float
+        Of t, see `step_scale`.
+    resolution : float
+        An error that is small enough; the search ends there.
+
+    Returns
+    -------
+    Difference
+        The best found; its error may be larger than the resolution.
+    """
+    line = _Line(outputs, cotangents)
+    step = _LARGEST_STEP * _power_of_two(max(scale, 1.0))
+    last = _SMALLEST_STEP * _power_of_two(min(scale, 1.0))
+    line.pair(step)
+    line.pair(last)
+    if not line.has_moved():
+        return Difference(0.0, line.unseen(step), 0.0, 0.0)
+    found = [line.five_point(step)]
+    while step > last and found[-1].error > resolution:
+        step /= 4
+        found.append(line.five_point(step))
+    if found[-1].error > resolution:
+        found.append(line.central(_CENTRAL_STEP * _power_of_two(min(scale, 1.0))))
+    best = min(found, key=lambda candidate: candidate.error)
+    return best._replace(left=found[-1].left, right=found[-1].right)
+
+
+def _power_of_two(scale: float) -> float:
+    """Not above scale and not below half of it: with such steps x + h is exact, or nearly."""
+    return 2.0 ** math.floor(math.log2(scale))
+
+
+class _Line:
+    """A function along a line; each pair of points is evaluated once."""
+
+    def __init__(self, outputs: Callable[[float], Outputs], cotangents: Outputs) -> None:
+        self.outputs = outputs
+        self.cotangents = cotangents
+        self.pairs: dict[float, _Pair] = {}
+        self.origin = outputs(0.0)
+        self.moved = [np.zeros(output.shape, bool) for output in self.origin]
+
+    def pair(self, step: float) -> _Pair:
+        if step not in self.pairs:
+            self.pairs[step] = self._evaluate(step)
+        return self.pairs[step]
+
+    def _evaluate(self, step: float) -> _Pair:
+        with np.errstate(all="ignore"):
+            try:
+                above, below = self.outputs(step), self.outputs(-step)
+            except (ArithmeticError, ValueError):  # beyond the end of its domain: a smaller step will do
+                return _Pair(math.nan, math.nan)
+            central = bend = 0.0
+            for i, (up, middle, down, cotangent) in enumerate(
+                zip(above, self.origin, below, self.cotangents, strict=True)
+            ):
+                central += float((cotangent * (up - down)).sum()) / (2 * step)
+                bend += float((cotangent * ((up - middle) - (middle - down))).sum()) / step
+                self.moved[i] |= (up != middle) | (down != middle)
+        return _Pair(central, bend)
+
+    def has_moved(self) -> bool:
+        """Whether any output has changed so far."""
+        return any(moved.any() for moved in self.moved)
+
+    def unseen(self, step: float) -> float:
+        """The largest derivative that rounding can hide from this step."""
+        return self._rounding([np.ones(moved.shape, bool) for moved in self.moved]) / step
+
+    def _rounding(self, where: list[np.ndarray]) -> float:
+        sizes = (
+            float((np.abs(cotangent * output) * here).sum())
+            for cotangent, output, here in zip(self.cotangents, self.origin, where, strict=True)
+        )
+        return _ROUNDING * sum(sizes)
+
+    def five_point(self, step: float) -> Difference:
+        """The 5-point formula with half the step; its distance from that with the whole is its error. (18.6)"""
+        half, one, two = self.pair(step / 2), self.pair(step), self.pair(2 * step)
+        fine, coarse = (4 * half.central - one.central) / 3, (4 * one.central - two.central) / 3
+        return self._judge(fine, abs(fine - coarse), step / 2)
+
+    def central(self, step: float) -> Difference:
+        """The central formula with half the step."""
+        half, one = self.pair(step / 2), self.pair(step)
+        return self._judge(half.central, abs(half.central - one.central), step / 2)
+
+    def _judge(self, value: float, error: float, step: float) -> Difference:
+        half, one = self.pair(step), self.pair(2 * step)
+        # Rounding of every output that moves at all: one that stays put by rounding is no more exact for it.
+        error += self._rounding(self.moved) / step
+        # A kink in the point: every step would give the same mean of its two slopes. (18.7)
+        error += abs(2 * half.bend - one.bend) / 2
+        if not math.isfinite(value + error):
+            error = math.inf
+        return Difference(value, error, half.central - half.bend / 2, half.central + half.bend / 2)

@@ -1,0 +1,542 @@
+"""Other people's layers and functions: right ones pass, wrong ones are named, bad ones get a sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scratchvae.lab.gradcheck import check_gradients
+from scratchvae.layers.activations import ACTIVATIONS
+from tests.models.cases import assert_refused
+
+# --- layers that are not ours -----------------------------------------------------------------------------
+
+
+def layer_norm(x, gain, bias):
+    centred = x - x.mean(axis=1, keepdims=True)
+    scale = 1 / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+    return gain * centred * scale + bias, (centred * scale, scale, gain)
+
+
+def layer_norm_backward(dy, cache):
+    normal, scale, gain = cache
+    dn = dy * gain
+    dx = scale * (dn - dn.mean(axis=1, keepdims=True) - normal * (dn * normal).mean(axis=1, keepdims=True))
+    return dx, (dy * normal).sum(axis=0), dy.sum(axis=0)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm(x, h, c, w, u, b):
+    """One step: h and c come out, then the cache, flat as in many hand-written layers."""
+    i, f, o, g = np.split(x @ w + h @ u + b, 4, axis=1)
+    i, f, o, g = sigmoid(i), sigmoid(f), sigmoid(o), np.tanh(g)
+    new_c = f * c + i * g
+    return o * np.tanh(new_c), new_c, (x, h, c, w, u, i, f, o, g, new_c)
+
+
+def lstm_backward(dh, dc, cache):
+    x, h, c, w, u, i, f, o, g, new_c = cache
+    t = np.tanh(new_c)
+    dc = dc + dh * o * (1 - t**2)
+    da = np.hstack([dc * g * i * (1 - i), dc * c * f * (1 - f), dh * t * o * (1 - o), dc * i * (1 - g**2)])
+    return da @ w.T, da @ u.T, dc * f, x.T @ da, h.T @ da, da.sum(axis=0)
+
+
+def softmax_loss(logits, labels):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -log_p[np.arange(len(labels)), labels].mean()
+
+
+def softmax_gradient(logits, labels):
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    p[np.arange(len(labels)), labels] -= 1
+    return p / len(labels)
+
+
+def norm_inputs(rng):
+    return {"x": rng.standard_normal((5, 4)), "gain": rng.standard_normal(4), "bias": rng.standard_normal(4)}
+
+
+def lstm_inputs(rng, size=3):
+    shapes = {
+        "x": (4, 2),
+        "h": (4, size),
+        "c": (4, size),
+        "w": (2, 4 * size),
+        "u": (size, 4 * size),
+        "b": (4 * size,),
+    }
+    return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+def check_norm(rng, change=lambda d: d, **settings):
+    return check_gradients(
+        layer_norm,
+        backward=lambda dy, cache: change(layer_norm_backward(dy, cache)),
+        inputs=norm_inputs(rng),
+        **settings,
+    )
+
+
+# --- right ones pass --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_right_layers_pass_for_every_seed(seed):
+    rng = np.random.default_rng(seed)
+    name = list(ACTIVATIONS)[seed % len(ACTIVATIONS)]
+    activation = ACTIVATIONS[name]
+    reports = [
+        check_gradients(layer_norm, backward=layer_norm_backward, inputs=norm_inputs(rng), rng=seed),
+        check_gradients(lstm, backward=lstm_backward, inputs=lstm_inputs(rng, 2), max_entries=3, rng=seed),
+        check_gradients(
+            softmax_loss,
+            gradient=softmax_gradient,
+            inputs=[rng.standard_normal((3, 4)), rng.integers(0, 4, 3)],
+        ),
+        check_gradients(
+            activation.forward,
+            backward=activation.backward,
+            inputs=[3 * rng.standard_normal((2, 5))],
+            rng=seed,
+        ),
+    ]
+    assert all(report.passed for report in reports), "\n\n".join(map(str, reports))
+
+
+def test_shapes_of_answers_are_mirrored(rng):
+    inputs = lstm_inputs(rng)
+
+    def nested(*arguments):
+        h, c, cache = lstm(*arguments)
+        return (h, c), cache
+
+    def by_name(dy, cache):
+        return dict(zip(inputs, lstm_backward(*dy, cache), strict=True))
+
+    for forward, backward in ((lstm, lstm_backward), (nested, by_name)):
+        report = check_gradients(forward, backward=backward, inputs=inputs)
+        assert report.passed, report
+        assert [tensor.name for tensor in report.tensors] == list(inputs)
+        assert max(tensor.complex_step_error for tensor in report.tensors) < 1e-14
+
+    def without_cache(x, scale):
+        return x * scale
+
+    report = check_gradients(
+        without_cache, backward=lambda dy, x, s: (dy * s, (dy * x).sum()), inputs=[np.ones((2, 3)), 0.7]
+    )
+    assert report.passed, report
+    assert [tensor.size for tensor in report.tensors] == [6, 1]
+
+
+def test_inputs_without_a_gradient_are_left_alone(rng):
+    def pick(table, rows, noise, label):
+        assert rows.dtype == np.int64
+        assert label == "a word"
+        return table[rows] + noise, (table, rows)
+
+    def pick_backward(dy, cache):
+        dtable = np.zeros_like(cache[0])
+        np.add.at(dtable, cache[1], dy)
+        return dtable
+
+    inputs = {
+        "table": rng.standard_normal((4, 2)),
+        "rows": np.array([0, 0, 3]),
+        "noise": np.ones((3, 2)),
+        "label": "a word",
+    }
+    for settings, back in (
+        ({"constant": ["noise"]}, pick_backward),
+        ({}, lambda dy, cache: (pick_backward(dy, cache), None, None, None)),
+    ):
+        report = check_gradients(pick, backward=back, inputs=inputs, **settings)
+        assert report.passed, report
+        assert [tensor.name for tensor in report.tensors] == ["table"]
+        assert any(note.endswith(("rows, label, noise", "rows, noise, label")) for note in report.notes)
+
+
+def test_a_forward_without_complex_numbers_is_judged_by_differences_and_it_is_said(rng):
+    def var_norm(x, gain, bias):
+        scale = 1 / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+        normal = (x - x.mean(axis=1, keepdims=True)) * scale
+        return gain * normal + bias, (normal, scale, gain)
+
+    report = check_gradients(var_norm, backward=layer_norm_backward, inputs=norm_inputs(rng))
+    assert report.passed, report
+    x, gain, _ = report.tensors
+    assert x.complex_step_error is None
+    assert gain.complex_step_error < 1e-14
+    assert "the complex step is not used for x" in str(report)
+    wrong = check_gradients(
+        var_norm,
+        backward=lambda dy, c: (1 + 1e-9) * layer_norm_backward(dy, c)[0],
+        inputs=norm_inputs(rng),
+        constant=("gain", "bias"),
+    )
+    assert not wrong.passed, "sharper than the usual tolerance where differences allow it"
+
+
+def test_directions_replace_entries_where_there_are_too_many(rng):
+    inputs = [rng.standard_normal((60, 200)), rng.standard_normal((200, 50))]
+
+    def product(x, w):
+        return np.tanh(x @ w), (x, w, np.tanh(x @ w))
+
+    def product_backward(dy, cache):
+        x, w, y = cache
+        dy = dy * (1 - y**2)
+        return dy @ w.T, x.T @ dy
+
+    report = check_gradients(product, backward=product_backward, inputs=inputs)
+    assert report.passed, report
+    assert [tensor.directions for tensor in report.tensors] == [8, 8]
+    assert "22,000 entries are too many" in str(report)
+
+    def wrong(dy, cache):
+        dx, dw = product_backward(dy, cache)
+        dw[17, 3] *= 1.00001
+        return dx, dw
+
+    report = check_gradients(product, backward=wrong, inputs=inputs, directions=2)
+    x, w = report.tensors
+    assert x.passed
+    assert not w.passed
+    assert w.worst_index == (17, 3), "halving the direction finds the entry"
+    assert w.diagnosis == "a constant factor 1.00001 in the entry (17, 3) alone"
+    again = check_gradients(product, backward=wrong, inputs=inputs, tensor="w", index=(17, 3))
+    assert again.tensors[0].analytic == w.analytic
+    assert not again.passed
+
+
+# --- wrong ones are named ---------------------------------------------------------------------------------
+
+WRONG = {
+    "factor": (lambda d: (1.00001 * d[0], d[1], d[2]), "x", "a constant factor 1.00001"),
+    "n − 1": (lambda d: (d[0], d[1] * 5 / 4, d[2]), "gain", "5/4: n − 1"),
+    "sign": (lambda d: (d[0], d[1], -d[2]), "bias", "the sign"),
+    "one entry": (
+        lambda d: (d[0] * np.where(np.arange(20).reshape(5, 4) == 7, 1 + 1e-7, 1), *d[1:]),
+        "x",
+        "in the entry (1, 3) alone",
+    ),
+    "float32": (lambda d: (d[0].astype(np.float32).astype(np.float64), *d[1:]), "x", "float32"),
+    "missing": (lambda d: (d[0], d[1], 0 * d[2]), "bias", "a missing term: zero everywhere"),
+    "mean": (lambda d: (d[0], d[1] / 5, d[2]), "gain", "a mean instead of a sum over 5"),
+}
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_gradient_is_named_at_every_scale(rng, what, scale):
+    change, name, words = WRONG[what]
+    cotangent = scale * rng.standard_normal((5, 4))
+    assert check_norm(rng, cotangent=cotangent).passed
+    report = check_norm(rng, change, cotangent=cotangent)
+    (wrong,) = (tensor for tensor in report.tensors if not tensor.passed)
+    assert wrong.name == name
+    assert words in wrong.diagnosis
+    assert wrong.complex_step == pytest.approx(wrong.finite_difference, rel=1e-8)
+    told = str(report)
+    for text in (
+        f"{name}[",
+        f"{wrong.analytic:.15g}",
+        f"{wrong.complex_step:.15g}",
+        "relative",
+        "seed 0",
+        wrong.diagnosis,
+    ):
+        assert text in told
+    assert f"tensor={name!r}, index={wrong.worst_index}, rng=0)" in told
+    with pytest.raises(AssertionError, match="FAILED"):
+        report.raise_if_failed()
+
+
+def test_a_threshold_is_found_by_the_scale_of_the_cotangent(rng):
+    report = check_norm(rng, lambda d: tuple(np.where(np.abs(g) < 1e-3, 0, g) for g in d))
+    assert not report.passed
+    assert {tensor.way for tensor in report.tensors if not tensor.passed} == {"for a cotangent times 0.001"}
+
+
+@pytest.mark.parametrize(
+    ("backward", "words"),
+    [
+        (lambda dy, y: dy + 1e-6, "where the cotangent is zero; expected exactly zero"),
+        (lambda dy, y: dy * np.abs(dy), "is not linear in the cotangent"),
+        (lambda dy, y: dy.astype(np.float32), "returns float32 for 'x'"),
+        (lambda dy, y: np.sign(dy), "is not linear"),
+    ],
+    ids=["constant", "quadratic", "float32", "sign"],
+)
+def test_what_else_a_backward_pass_must_be(rng, backward, words):
+    report = check_gradients(lambda x: (1.0 * x, None), backward=backward, inputs=[rng.standard_normal(5)])
+    assert not report.passed
+    assert any(words in problem for problem in report.problems), report.problems
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: np.sin(x.astype(np.float32)).astype(np.float64),
+        lambda x: np.sin(x).astype(np.float32).astype(np.float64),
+        lambda x: np.sin(x).astype(np.float32),
+    ],
+    ids=["input", "output", "dtype"],
+)
+def test_a_float32_in_the_forward_pass_is_named(rng, forward):
+    report = check_gradients(forward, backward=lambda dy, x: dy * np.cos(x), inputs=[rng.standard_normal(5)])
+    assert not report.passed
+    assert any("float32" in problem for problem in report.problems), report
+
+
+def test_a_float32_in_the_cache_is_named(rng):
+    def forward(x):
+        return np.sin(x), {"x": x.astype(np.float32)}
+
+    def backward(dy, cache):
+        return (dy.astype(np.float32) * np.cos(cache["x"])).astype(np.float64)
+
+    report = check_gradients(forward, backward=backward, inputs=[rng.standard_normal(5)])
+    assert not report.passed
+    assert any("float32 (cache['x'])" in problem for problem in report.problems), report
+
+
+# --- what no oracle can judge -----------------------------------------------------------------------------
+
+
+def test_any_slope_is_right_at_a_kink_and_it_is_counted(rng):
+    x = np.array([0.0, 0.0, 1.0, -2.0])
+    for slope in (0.0, 0.3, 1.0):
+        report = check_gradients(
+            lambda x: np.maximum(x, 0),
+            backward=lambda dy, x, s=slope: dy * np.where(x == 0, s, x > 0),
+            inputs=[x],
+        )
+        assert report.passed, report
+        assert report.tensors[0].inconclusive == 2
+    report = check_gradients(
+        lambda x: np.maximum(x, 0), backward=lambda dy, x: dy * np.where(x == 0, 1.5, x > 0), inputs=[x]
+    )
+    assert not report.passed
+    assert report.tensors[0].worst_index in ((0,), (1,))
+
+
+def test_what_no_oracle_can_judge_has_not_passed(rng):
+    # A gradient that is zero as a sum of numbers that are not: nothing is left of it but rounding.
+    def shifted(x, shift):
+        p = np.exp(x + shift)
+        return p / p.sum()
+
+    def gradient(dy, x, shift):
+        p = shifted(x, shift)
+        dx = p * (dy - (dy * p).sum())
+        return dx, dx.sum()
+
+    report = check_gradients(shifted, backward=gradient, inputs=[rng.standard_normal(6), 0.3])
+    dx, dshift = report.tensors
+    assert dx.passed
+    if dshift.analytic != 0:
+        assert not report.passed
+        assert dshift.undecided == 1
+        assert "UNDECIDED: no oracle" in str(report)
+    all_at_kinks = check_gradients(np.abs, backward=lambda dy, x: 0.0 * dy, inputs=[np.zeros(3)])
+    assert not all_at_kinks.passed
+    assert "UNDECIDED" in str(all_at_kinks)
+
+
+# --- bad input gets a sentence ----------------------------------------------------------------------------
+
+DICE = np.random.default_rng(0)
+
+
+def changes_input(x):
+    x *= 2
+    return x.copy(), None
+
+
+def refusing(forward, backward=lambda dy, cache: dy, inputs=None):
+    return lambda: check_gradients(
+        forward, backward=backward, inputs=[np.ones(3)] if inputs is None else inputs
+    )
+
+
+def of_gradient(f, gradient=lambda x: x, inputs=None):
+    return lambda: check_gradients(f, gradient=gradient, inputs=[np.ones(3)] if inputs is None else inputs)
+
+
+def fine(x):
+    return 2 * x, None
+
+
+def two(x, weight):
+    return x * weight, None
+
+
+TWO = {"x": np.ones(3), "weight": np.ones(3)}
+
+BAD = {
+    "not deterministic": (
+        refusing(lambda x: (x + DICE.random(), None)),
+        ValueError,
+        "is not deterministic: called twice … differ by up to",
+    ),
+    "other shapes": (
+        refusing(lambda x: (np.ones(DICE.integers(1, 10**9) % 1000 + 1), None)),
+        ValueError,
+        "other shapes when called again",
+    ),
+    "backward not deterministic": (
+        refusing(fine, lambda dy, c: dy * DICE.random()),
+        ValueError,
+        "backward is not deterministic … 'x'",
+    ),
+    "changes its input": (
+        refusing(changes_input),
+        ValueError,
+        "changes_input changes its input 'x' in place",
+    ),
+    "changes the cotangent": (
+        refusing(fine, lambda dy, c: np.multiply(dy, 2, out=dy)),
+        ValueError,
+        "changes the cotangent in place",
+    ),
+    "changes the input on the way back": (
+        refusing(lambda x: (2 * x, x), lambda dy, x: np.multiply(dy, 2, out=x)),
+        ValueError,
+        "backward changes its input 'x' in place",
+    ),
+    "integers": (
+        refusing(lambda x: (np.arange(3), None)),
+        TypeError,
+        "returns int64 numbers, expected float64",
+    ),
+    "complex": (refusing(lambda x: (x + 1j, None)), TypeError, "returns complex numbers for real inputs"),
+    "NaN": (
+        refusing(lambda x: (x * np.array([1, np.nan, 1]), None)),
+        ValueError,
+        "returns nan at index (1,), expected finite",
+    ),
+    "nothing": (refusing(lambda x: None), TypeError, "returns a NoneType, expected an array"),
+    "a list": (refusing(lambda x: ([1.0], None)), TypeError, "returns a list, expected an array"),
+    "no number": (
+        of_gradient(lambda x: x**2),
+        ValueError,
+        "returns an array of shape (3,), expected one number",
+    ),
+    "gradient's shape": (
+        refusing(fine, lambda dy, c: dy[:2]),
+        ValueError,
+        "returns for 'x' a gradient of shape (2,), expected (3,)",
+    ),
+    "gradient's dtype": (
+        refusing(fine, lambda dy, c: np.arange(3)),
+        TypeError,
+        "for 'x' int64 numbers, expected float64",
+    ),
+    "complex gradient": (refusing(fine, lambda dy, c: dy + 0j), TypeError, "for 'x' complex numbers"),
+    "gradient with NaN": (refusing(fine, lambda dy, c: dy * np.nan), ValueError, "for 'x' nan at index (0,)"),
+    "no gradient": (refusing(fine, lambda dy, c: None), ValueError, "returns None for every input"),
+    "too few gradients": (
+        refusing(two, inputs=TWO),
+        ValueError,
+        "returns 1 gradient for the 2 inputs x, weight; expected one for each",
+    ),
+    "too many gradients": (
+        refusing(two, lambda dy, c: (dy,) * 3, TWO),
+        ValueError,
+        "returns 3 gradients for the 2 inputs",
+    ),
+    "unknown names": (
+        refusing(two, lambda dy, c: {"x": dy, "w": dy}, TWO),
+        ValueError,
+        "by the names x, w, expected x, weight",
+    ),
+    "gradient of integers": (
+        refusing(lambda x, i: (x[i], None), lambda dy, c: (dy, dy), [np.ones(3), np.arange(3)]),
+        ValueError,
+        "returns a gradient for 'i', which",
+    ),
+    "nothing to differentiate": (
+        refusing(fine, inputs=[np.arange(3)]),
+        ValueError,
+        "inputs has nothing to differentiate",
+    ),
+    "empty inputs": (refusing(fine, inputs=[]), ValueError, "inputs is empty"),
+    "inputs of one array": (
+        refusing(fine, inputs=np.ones(3)),
+        TypeError,
+        "inputs is of type ndarray, expected a dict",
+    ),
+    "NaN in inputs": (
+        refusing(fine, inputs=[np.full(3, np.nan)]),
+        ValueError,
+        "inputs['x'] has the value nan at index (0,)",
+    ),
+    "complex inputs": (
+        refusing(fine, inputs=[np.ones(3) + 0j]),
+        TypeError,
+        "inputs['x'] has dtype complex128",
+    ),
+    "both": (
+        lambda: check_gradients(fine, backward=fine, gradient=fine, inputs=[1.0]),
+        TypeError,
+        "expected one of backward= … got both",
+    ),
+    "neither": (
+        lambda: check_gradients(fine, inputs=[1.0]),
+        TypeError,
+        "expected one of backward= … got neither",
+    ),
+    "no inputs": (lambda: check_gradients(fine, backward=fine), TypeError, "inputs is missing"),
+    "x of a function": (
+        lambda: check_gradients(fine, np.ones(3), backward=fine),
+        TypeError,
+        "x belongs to a model",
+    ),
+    "index without tensor": (
+        lambda: check_gradients(fine, backward=fine, inputs=[1.0], index=(0,)),
+        ValueError,
+        "index is (0,) without a tensor",
+    ),
+    "unknown tensor": (
+        lambda: check_gradients(fine, backward=lambda dy, c: 2 * dy, inputs=[1.0], tensor="y"),
+        ValueError,
+        "tensor is 'y', expected one of: x",
+    ),
+    "index outside": (
+        lambda: check_gradients(
+            fine, backward=lambda dy, c: 2 * dy, inputs=[np.ones(2)], tensor="x", index=(2,)
+        ),
+        ValueError,
+        "index is (2,), expected one within the tensor's shape (2,)",
+    ),
+    "entries and directions": (
+        lambda: check_gradients(fine, backward=fine, inputs=[1.0], directions=2, max_entries=3),
+        ValueError,
+        "directions is 2 and entries",
+    ),
+    "cotangent's shape": (
+        lambda: check_gradients(
+            fine, backward=lambda dy, c: 2 * dy, inputs=[np.ones(2)], cotangent=np.ones(3)
+        ),
+        ValueError,
+        "cotangent has shape (3,), expected (2,)",
+    ),
+    "constant's name": (
+        lambda: check_gradients(fine, backward=fine, inputs=[np.ones(2)], constant="noise"),
+        ValueError,
+        "constant is 'noise', expected one of: x",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_gets_a_sentence(what):
+    call, error, words = BAD[what]
+    assert_refused(error, words, call)
