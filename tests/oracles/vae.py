@@ -45,8 +45,13 @@ def log_likelihood(x, output, likelihood, variance):
     """log p(x | output), summed over pixels: through probabilities, (3.1), or through the density, (4.12)."""
     if likelihood == "gaussian":
         return log_normal(x, output, variance).sum(axis=-1)
-    of_one, of_zero = 1 / (1 + np.exp(-output)), 1 / (1 + np.exp(output))
-    return (x * np.log(of_one) + (1 - x) * np.log(of_zero)).sum(axis=-1)
+    return (x * log_probability(output) + (1 - x) * log_probability(-output)).sum(axis=-1)
+
+
+def log_probability(logit):
+    """log of the probability 1 / (1 + e^−logit), which is e^logit itself where e^−logit would overflow."""
+    far = logit.real < -700
+    return np.where(far, logit, np.log(1 / (1 + np.exp(np.where(far, 0, -logit)))))
 
 
 def log_ratio(z, mean, variance):
