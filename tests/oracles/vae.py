@@ -49,8 +49,11 @@ def log_likelihood(x, output, likelihood, variance):
 
 
 def log_probability(logit):
-    """log of the probability 1 / (1 + e^−logit), which is e^logit itself where e^−logit would overflow."""
-    far = logit.real < -700
+    """log of the probability 1 / (1 + e^−logit), which is e^logit to all digits of a double below −40.
+
+    Much further down the imaginary step would drown among subnormal numbers, and then e^−logit overflows.
+    """
+    far = logit.real < -40
     return np.where(far, logit, np.log(1 / (1 + np.exp(np.where(far, 0, -logit)))))
 
 
