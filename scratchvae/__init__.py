@@ -20,6 +20,8 @@ _HOME_OF = {
     "VAE": "models.vae",
     "binarize": "training.data",
     "check_gradients": "lab.gradcheck",
+    "check_unbiased": "lab.sampling_test",
+    "draws_needed": "lab.sampling_test",
     "evaluate": "lab.likelihood",
     "fit": "training.loop",
     "gradient_samples": "lab.gradient_samples",
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from scratchvae.lab.gradient_samples import gradient_samples as gradient_samples
     from scratchvae.lab.likelihood import evaluate as evaluate
     from scratchvae.lab.likelihood import log_marginal_likelihood as log_marginal_likelihood
+    from scratchvae.lab.sampling_test import check_unbiased as check_unbiased
+    from scratchvae.lab.sampling_test import draws_needed as draws_needed
     from scratchvae.lab.variance import gradient_variance as gradient_variance
     from scratchvae.models.autoencoder import Autoencoder as Autoencoder
     from scratchvae.models.vae import VAE as VAE

@@ -1,9 +1,16 @@
-"""What every test gets: loud floating-point errors and a seeded generator; the header tells the set-up."""
+"""What every test gets: loud floating-point errors, a seed and a generator made from it; the header tells the set-up.
+
+`--seed 17` runs the suite with another seed. `--seeds 0-99` runs every test in which a seed decides anything, and no
+other, once for each seed, seed by seed. A test that fails there as `test_x[case-seed17]` is run alone by
+`--seed 17 -k ...`, or by its name with `--seeds 17`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -11,8 +18,10 @@ from importlib.metadata import version
 import hypothesis
 import numpy as np
 import pytest
+from hypothesis import is_hypothesis_test
 
 import scratchvae
+from tests import ledger
 
 # Before matplotlib is imported, here or in a subprocess: pictures go to files, no screen is needed.
 os.environ["MPLBACKEND"] = "Agg"
@@ -28,7 +37,55 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seed", type=int, default=0, help="seed of the fixture `rng` (default: 0)")
+    group = parser.getgroup("scratchvae")
+    group.addoption("--seed", type=int, default=0, help="seed of the fixtures `seed` and `rng` (default: 0)")
+    group.addoption(
+        "--seeds",
+        type=_seeds,
+        metavar="FIRST-LAST",
+        help="run the tests that depend on a seed, once for each of these: 0-99 is the nightly run",
+    )
+
+
+def _seeds(text: str) -> range:
+    first, dash, last = text.partition("-")
+    try:
+        seeds = range(int(first), int(last if dash else first) + 1)
+    except ValueError:
+        seeds = range(0)
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed such as 17, or a range such as 0-99")
+    return seeds
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    seeds = metafunc.config.getoption("--seeds")
+    marks = metafunc.definition.iter_markers("parametrize")
+    if seeds is None or any(mark.args[0] == "seed" for mark in marks):
+        return
+    if is_hypothesis_test(metafunc.function):
+        metafunc.fixturenames.append("seed")
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", seeds, indirect=True, ids=[f"seed{seed}" for seed in seeds])
+
+
+STATISTICAL = pytest.StashKey[list[str]]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.config.getoption("--seeds") is not None and is_hypothesis_test(item.obj):
+        hypothesis.seed(item.callspec.params["seed"])(item.obj)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[STATISTICAL] = [i.nodeid for i in items if "chance" in getattr(i, "fixturenames", ())]
+    if config.getoption("--seeds") is None:
+        return
+    seed_of = {item: item.callspec.params.get("seed") for item in items if hasattr(item, "callspec")}
+    config.hook.pytest_deselected(items=[item for item in items if seed_of.get(item) is None])
+    items[:] = sorted((item for item in items if seed_of.get(item) is not None), key=seed_of.__getitem__)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -48,11 +105,35 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     ]
 
 
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    cases = len(config.stash[STATISTICAL]) // len(config.getoption("--seeds") or [0])
+    return ledger.summary(cases) if cases else []
+
+
+@pytest.fixture(scope="session")
+def statistical_cases(request: pytest.FixtureRequest) -> list[str]:
+    """What was collected and takes `chance`, with the repetitions of --seeds."""
+    return request.config.stash[STATISTICAL]
+
+
 @pytest.fixture
-def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """A generator of the test's own: it depends on the test's name and --seed, not on the order of tests."""
-    name = hashlib.sha256(request.node.nodeid.encode()).digest()[:8]
-    return np.random.default_rng([request.config.getoption("--seed"), int.from_bytes(name)])
+def chance() -> ledger.Chance:
+    """This case's share of the budget for bad luck: see `tests/ledger.py`."""
+    return ledger.Chance()
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed that all randomness of a test comes from."""
+    return getattr(request, "param", request.config.getoption("--seed"))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest, seed: int) -> np.random.Generator:
+    """A generator of the test's own: it depends on the test's name and the seed, not on the order of tests."""
+    # The same, whether the seed comes from --seed or is one of --seeds, which add it to the name.
+    name = re.sub(rf"-?seed{seed}(?=\]$)", "", request.node.nodeid).removesuffix("[]")
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])])
 
 
 @pytest.fixture(autouse=True)

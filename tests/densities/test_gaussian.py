@@ -1,7 +1,6 @@
 """The diagonal Gaussian: definitions, two oracles per gradient, values by hand, moments, and far ends.
 
-Statistical tests compare a statistic of known distribution with its quantiles; the chance that one comparison
-fails although all is well is FALSE_FAILURE.
+Statistical tests compare a statistic of known distribution with its quantiles.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from tests.oracles.complex_step import (
     unchanged,
 )
 
-FALSE_FAILURE = 1e-9
 SCALES = (1e-3, 1.0, 1e3)
 each_batch_size = pytest.mark.parametrize("examples", [1, 2, 64])
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -350,30 +348,30 @@ def test_moments_of_two_point_noise_are_exact():
     np.testing.assert_allclose(z.var(axis=0), np.exp(log_var), rtol=1e-14)
 
 
-def _moments_fit(z, mean, log_var):
-    """Mean and variance of each column against their exact distributions, two comparisons per column."""
+def _moments_fit(chance, z, mean, log_var):
+    """Mean and variance of each of three columns against their exact distributions, two comparisons per column."""
     count = len(z)
     in_standard_errors = (z.mean(axis=0) - mean) / np.sqrt(np.exp(log_var) / count)
     scaled_variance = z.var(axis=0, ddof=1) * (count - 1) / np.exp(log_var)
-    tail = FALSE_FAILURE / 2
-    low, high = stats.chi2.ppf([tail, 1 - tail], count - 1)
-    mean_fits = np.abs(in_standard_errors) <= stats.norm.isf(tail)
+    low, high = chance.between(stats.chi2(count - 1), comparisons=6)
+    mean_fits = np.abs(in_standard_errors) <= chance.between(stats.norm(), comparisons=6)[1]
     return bool(np.all(mean_fits & (low <= scaled_variance) & (scaled_variance <= high)))
 
 
 @each_dtype
-def test_moments_of_samples(rng, dtype):
-    # 4000 draws in 3 dimensions: all six comparisons fail by chance with a probability below 6e-9. A variance that is
-    # 1.23 times too large, or a mean that is off by 0.15 σ, is noticed with a probability above 0.999.
+def test_moments_of_samples(rng, chance, dtype):
+    # 4000 draws in 3 dimensions. A variance that is 1.23 times too large, or a mean that is off by 0.15 σ, is noticed
+    # with a probability above 0.999.
     mean, log_var = np.array([0.7, -1.5, 0.0], dtype), np.array([-2.0, 0.5, 1.5], dtype)
     noise = rng.standard_normal((4000, 3), dtype)
     z, _ = gaussian_sample_forward(mean, log_var, noise)
-    assert _moments_fit(z.astype(np.float64), mean, log_var)
+    assert _moments_fit(chance, z.astype(np.float64), mean, log_var)
     # the mistakes that no gradient check can see, planted: σ² for σ, 1/σ for σ, and log_var read as log σ
     for wrong_scale in (np.exp(log_var), np.exp(-0.5 * log_var), np.exp(2 * log_var)):
         for column in range(3):  # each dimension alone is enough
             wrong = mean[column] + wrong_scale[column] * noise[:, column]
-            assert not _moments_fit(wrong[:, np.newaxis].astype(np.float64), mean[column], log_var[column])
+            found = wrong[:, np.newaxis].astype(np.float64)
+            assert not _moments_fit(chance, found, mean[column], log_var[column])
 
 
 def test_samples_have_the_density_that_is_declared(rng):

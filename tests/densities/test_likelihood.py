@@ -19,8 +19,6 @@ from tests.oracles.complex_step import (
     unchanged,
 )
 
-# Of one comparison of a test, when all is well.
-FALSE_FAILURE = 1e-9
 VARIANCE = 0.3
 each_likelihood = pytest.mark.parametrize("name", LIKELIHOODS)
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -102,17 +100,15 @@ def test_means(dtype):
 
 
 @each_dtype
-def test_bernoulli_draws(rng, dtype):
+def test_bernoulli_draws(rng, chance, dtype):
     # 20 000 draws per logit. Counts are binomial: the quantiles are at most 0.022 away, the standard error is 0.0035,
-    # so a probability that is off by 0.03 is missed with a probability of about 0.01.
+    # so a probability that is off by 0.045 is missed with a probability below 1e-10.
     logits, count = np.array([-2.0, 0.0, 1.5], dtype), 20_000
     draws = make_likelihood("bernoulli").sample(np.broadcast_to(logits, (count, 3)), rng)
     assert draws.dtype == dtype
     assert set(np.unique(draws)) == {0, 1}
     probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    low, high = (
-        stats.binom.ppf(tail, count, probability) for tail in (FALSE_FAILURE / 2, 1 - FALSE_FAILURE / 2)
-    )
+    low, high = chance.between(stats.binom(count, probability), comparisons=3)
     assert ((low <= draws.sum(axis=0)) & (draws.sum(axis=0) <= high)).all()
     # exchanged zeros and ones, planted
     exchanged = (1 - draws).sum(axis=0)
@@ -124,17 +120,18 @@ def test_bernoulli_draws(rng, dtype):
 
 @each_dtype
 @pytest.mark.parametrize("variance", [0.09, 4.0])
-def test_gaussian_draws(rng, variance, dtype):
+def test_gaussian_draws(rng, chance, variance, dtype):
     # 4000 draws: a variance wrong by a factor 1.23 is noticed with a probability above 0.999; the planted mistake,
     # the variance used as a standard deviation, makes it 0.09 or 4 times what it should be.
     mean, count = np.array([0.4, -3.0], dtype), 4000
     draws = make_likelihood("gaussian", variance=variance).sample(np.broadcast_to(mean, (count, 2)), rng)
     assert draws.dtype == dtype
     deviations = draws.astype(np.float64) - mean
-    tail = FALSE_FAILURE / 2
-    assert (np.abs(deviations.mean(axis=0)) <= stats.norm.isf(tail) * np.sqrt(variance / count)).all()
+    low, high = chance.between(stats.norm(scale=np.sqrt(variance / count)), comparisons=4)
+    assert (low <= deviations.mean(axis=0)).all()
+    assert (deviations.mean(axis=0) <= high).all()
 
-    low, high = stats.chi2.ppf([tail, 1 - tail], count)
+    low, high = chance.between(stats.chi2(count), comparisons=4)
 
     def fits(deviations):
         scaled = (deviations**2).sum(axis=0) / variance

@@ -21,7 +21,6 @@ from tests.oracles.quadrature import (
     symbolic_variance,
     weighted_mean,
 )
-from tests.oracles.sampling import assert_sampled_mean_is_exact, looks_biased, needed_samples
 
 A = sympy.Symbol("a", real=True)
 DEVIATION = sympy.Symbol("sigma", positive=True)
@@ -259,19 +258,18 @@ def test_it_loses_near_the_optimum_of_a_quadratic():
 
 
 @pytest.mark.parametrize("name", ["pathwise", "score-function"])
-def test_sampled_mean_is_the_exact_gradient(rng, name):
+def test_sampled_mean_is_the_exact_gradient(rng, chance, name):
     mean, deviation, target = 0.7, 0.8, 0.2
     a, v = mean - target, deviation**2
     known = oracle.quadratic(target)
     exact, variances = np.array([2 * a, v]), np.array(claimed_variances(name, a, v))
     variances[variances == 0] = 1e-24  # exact in every pair, up to rounding
-    samples = 2 * needed_samples(exact, variances)
+    pairs = chance.draws_needed(variances / 2, 0.06 * exact)
     gradients = gradient_samples(
-        known.value, [mean], [2 * np.log(deviation)], f"antithetic-{name}", samples, rng, known.gradient
+        known.value, [mean], [2 * np.log(deviation)], f"antithetic-{name}", 2 * pairs, rng, known.gradient
     )
-    means = [gradient.mean() for gradient in gradients]
-    assert_sampled_mean_is_exact(means, exact, variances, samples)
-    assert looks_biased([means[0], means[1] * 0.9], exact, variances, samples)
+    draws = np.concatenate(gradients, axis=1).reshape(-1, 2, 2).mean(axis=1)  # a pair is one draw
+    chance.assert_unbiased(draws, exact, variances / 2, bias=0.06 * exact)
 
 
 # --- the shape of the thing -------------------------------------------------------------------------------

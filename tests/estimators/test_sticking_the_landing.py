@@ -22,7 +22,6 @@ from tests.oracles.quadrature import (
     symbolic_variance,
     weighted_mean,
 )
-from tests.oracles.sampling import assert_sampled_mean_is_exact, looks_biased, needed_samples
 
 A, Z, MEAN = sympy.symbols("a z mu", real=True)
 DEVIATION, SPREAD = sympy.symbols("sigma s", positive=True)
@@ -183,21 +182,23 @@ def test_variances_are_the_closed_forms(rng, shift, ratio):
         assert (found["sticking-the-landing"] > found["pathwise"]) == (ratio < 0.5)
 
 
-def test_sampled_mean_is_the_exact_gradient(rng):
+def test_sampled_mean_is_the_exact_gradient(rng, chance):
     linear = Linear(rng, batch=1)
     s = linear.spread
     v, shift = 0.3 * s, 0.7
     mean, log_var = linear.centre + shift, np.full((1, 1), np.log(v))
-    exact = linear.exact(mean, log_var)
-    variances = (0.7**2 / v, shift**2 * v / (4 * s**2) + 0.7**2 / 2)
-    samples = needed_samples(exact, variances)
-    assert samples < 1_000_000
-    noise = rng.standard_normal((samples, 1, 1))
-    means = [g.mean() for g in linear.gradients("sticking-the-landing", mean, log_var, noise)]
-    assert_sampled_mean_is_exact(means, exact, variances, samples)
+    exact = np.ravel(linear.exact(mean, log_var))
+    variances = np.ravel([0.7**2 / v, shift**2 * v / (4 * s**2) + 0.7**2 / 2])
+    draws = chance.draws_needed(variances, 0.06 * exact)
+    assert draws < 1_500_000
+    noise = rng.standard_normal((draws, 1, 1))
+
+    def gradients(noise):
+        return np.concatenate(linear.gradients("sticking-the-landing", mean, log_var, noise), axis=1)[..., 0]
+
+    chance.assert_unbiased(gradients(noise), exact, variances, bias=0.06 * exact)
     # Noise that is a tenth too wide.
-    means = [g.mean() for g in linear.gradients("sticking-the-landing", mean, log_var, 1.1 * noise)]
-    assert looks_biased(means, exact, variances, samples)
+    assert not chance.check_unbiased(gradients(1.1 * noise), exact, variances).passed
 
 
 def test_a_direct_part_of_the_wrong_expectation_would_be_seen(rng, monkeypatch):

@@ -13,11 +13,16 @@ from scratchvae.layers.activations import ACTIVATIONS
 
 activations = pytest.mark.parametrize("activation", ACTIVATIONS)
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-sizes = {"batch": st.integers(0, 9), "fan_in": st.integers(0, 30), "fan_out": st.integers(0, 70)}
+sizes = {
+    "batch": st.integers(0, 9),
+    "fan_in": st.integers(0, 30),
+    "fan_out": st.integers(0, 70),
+    "seed": st.integers(0, 99),
+}
 
 
-def arrays(dtype: type, *shapes: tuple[int, ...]) -> list[np.ndarray]:
-    rng = np.random.default_rng(len(shapes))
+def arrays(dtype: type, seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
 
 
@@ -29,8 +34,8 @@ def assert_close(result: np.ndarray, expected: np.ndarray) -> None:
 @activations
 @dtypes
 @given(**sizes)
-def test_forward(activation: str, dtype: type, batch: int, fan_in: int, fan_out: int) -> None:
-    x, weight, bias = arrays(dtype, (batch, fan_in), (fan_in, fan_out), (fan_out,))
+def test_forward(activation: str, dtype: type, batch: int, fan_in: int, fan_out: int, seed: int) -> None:
+    x, weight, bias = arrays(dtype, seed, (batch, fan_in), (fan_in, fan_out), (fan_out,))
     expected, _ = ACTIVATIONS[activation].forward(x @ weight + bias)
     assert_close(kernels.dense_activation(x, weight, bias, activation), expected)
     out = np.full_like(expected, np.nan)
@@ -42,10 +47,10 @@ def test_forward(activation: str, dtype: type, batch: int, fan_in: int, fan_out:
 @dtypes
 @given(**sizes, accumulate=st.booleans())
 def test_gradient_of_the_input(
-    activation: str, dtype: type, batch: int, fan_in: int, fan_out: int, accumulate: bool
+    activation: str, dtype: type, batch: int, fan_in: int, fan_out: int, seed: int, accumulate: bool
 ) -> None:
     dy, weight, before, start = arrays(
-        dtype, (batch, fan_out), (fan_in, fan_out), (batch, fan_in), (batch, fan_in)
+        dtype, seed, (batch, fan_out), (fan_in, fan_out), (batch, fan_in), (batch, fan_in)
     )
     y, _ = ACTIVATIONS[activation].forward(before)
     product = dy @ weight.T + (start if accumulate else 0)
@@ -60,9 +65,11 @@ def test_gradient_of_the_input(
 @dtypes
 @given(**sizes, accumulate=st.booleans())
 def test_gradients_of_the_parameters(
-    dtype: type, batch: int, fan_in: int, fan_out: int, accumulate: bool
+    dtype: type, batch: int, fan_in: int, fan_out: int, seed: int, accumulate: bool
 ) -> None:
-    x, dy, dweight, dbias = arrays(dtype, (batch, fan_in), (batch, fan_out), (fan_in, fan_out), (fan_out,))
+    x, dy, dweight, dbias = arrays(
+        dtype, seed, (batch, fan_in), (batch, fan_out), (fan_in, fan_out), (fan_out,)
+    )
     expected = [x.T @ dy + (dweight if accumulate else 0), dy.sum(axis=0) + (dbias if accumulate else 0)]
     kernels.dense_parameter_gradients(x, dy, dweight, dbias, accumulate)
     assert_close(dweight, expected[0])
@@ -70,8 +77,8 @@ def test_gradients_of_the_parameters(
 
 
 @dtypes
-def test_any_strides(dtype: type) -> None:
-    x, weight, bias, dy = arrays(dtype, (5, 14), (7, 66), (66,), (5, 33))
+def test_any_strides(dtype: type, seed: int) -> None:
+    x, weight, bias, dy = arrays(dtype, seed, (5, 14), (7, 66), (66,), (5, 33))
     strided = x[:, ::2], weight[:, ::2], bias[::2]
     plain = tuple(np.ascontiguousarray(array) for array in strided)
     expected = kernels.dense_activation(*plain, "tanh")
@@ -89,16 +96,16 @@ def test_any_strides(dtype: type) -> None:
 
 
 @activations
-def test_activations_pass_nan_on(activation: str) -> None:
-    x, weight, bias = arrays(np.float64, (3, 4), (4, 20), (20,))
+def test_activations_pass_nan_on(activation: str, seed: int) -> None:
+    x, weight, bias = arrays(np.float64, seed, (3, 4), (4, 20), (20,))
     x[1, 2] = np.nan
     y = kernels.dense_activation(x, weight, bias, activation)
     np.testing.assert_array_equal(np.isnan(y).all(axis=1), [False, True, False])
 
 
 @activations
-def test_twins_agree_on_a_whole_layer(activation: str) -> None:
-    x, weight, bias, dy = arrays(np.float32, (128, 400), (400, 100), (100,), (128, 100))
+def test_twins_agree_on_a_whole_layer(activation: str, seed: int) -> None:
+    x, weight, bias, dy = arrays(np.float32, seed, (128, 400), (400, 100), (100,), (128, 100))
     weight /= 20
     y = kernels.dense_activation(x, weight, bias, activation)
     assert_close(y, reference.dense_activation(x, weight, bias, activation))

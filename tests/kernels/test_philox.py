@@ -1,11 +1,11 @@
 """Counter-based random numbers: known answers, positions, distributions. Derived in `derivations/09-philox.md`.
 
-Seeds are fixed, so no test here fails by chance; each states the chance that a right generator would have had of
-failing, and what a wrong one would have to do to pass.
+What a right generator may fail by is in the ledger; each test states what a wrong one would have to do to pass.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import mpmath
@@ -20,6 +20,7 @@ from scipy.special import ndtr
 from scratchvae import kernels
 from scratchvae.kernels import reference
 from scratchvae.kernels.reference import philox as plain
+from tests.ledger import Chance
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 keys = st.integers(0, 2**64 - 1)
@@ -168,12 +169,20 @@ def test_uniform_values_lie_on_their_grid_inside_the_open_interval(dtype: type, 
     np.testing.assert_array_equal(u, (whole + 0.5) / 2.0**bits)
 
 
-def test_uniform_values_are_uniform() -> None:
-    # Chance of a right generator to fail: 1e-4 each.
-    u = drawn("uniform", 2024, 0, 2**20)
-    assert scipy.stats.kstest(u, "uniform").pvalue > 1e-4
-    bits = np.unpackbits(kernels.philox_uint32(2024, 0, 2**18).view(np.uint8)).reshape(-1, 32)
-    assert np.abs(bits.mean(axis=0) - 0.5).max() < 5 / math.sqrt(2**18 * 4)
+def draw_key(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**64, dtype=np.uint64))
+
+
+def test_uniform_values_are_uniform(rng: np.random.Generator, chance: Chance) -> None:
+    # A distribution function that is wrong by 0.005 is seen, and a bit that is one with a probability of 0.507.
+    key = draw_key(rng)
+    u = drawn("uniform", key, 0, 2**20)
+    assert chance.allows(scipy.stats.kstest(u, "uniform").pvalue, 33)
+    assert not chance.allows(scipy.stats.kstest(u**1.02, "uniform").pvalue, 33)
+    bits = np.unpackbits(kernels.philox_uint32(key, 0, 2**18).view(np.uint8)).reshape(-1, 32)
+    low, high = chance.between(scipy.stats.binom(2**18, 0.5), 33)
+    assert low <= bits.sum(axis=0).min()
+    assert bits.sum(axis=0).max() <= high < 0.507 * 2**18
 
 
 @pytest.mark.equation("9.5")
@@ -189,13 +198,15 @@ def test_probability_of_a_one() -> None:
 
 
 @dtypes
-def test_bernoulli_frequencies(dtype: type) -> None:
-    # Chance of a right generator to fail: 6e-7 each. It sees a probability that is wrong by 0.0025.
+def test_bernoulli_frequencies(dtype: type, rng: np.random.Generator, chance: Chance) -> None:
+    # It sees a probability that is wrong by 0.004.
+    key = draw_key(rng)
     for p in (0.001, 0.1, 0.5, 0.9):
-        ones = kernels.bernoulli(5, 0, np.full(10**6, p, dtype), np.empty(10**6, dtype)).sum(dtype=np.float64)
-        assert abs(ones - 10**6 * p) < 5 * math.sqrt(10**6 * p * (1 - p))
+        out = kernels.bernoulli(key, 0, np.full(10**6, p, dtype), np.empty(10**6, dtype))
+        low, high = chance.between(scipy.stats.binom(10**6, float(dtype(p))), 4)
+        assert low <= out.sum(dtype=np.float64) <= high < 10**6 * (p + 0.004)
     for p in (0, 1):
-        out = kernels.bernoulli(5, 0, np.full(10**5, p, dtype), np.empty(10**5, dtype))
+        out = kernels.bernoulli(key, 0, np.full(10**5, p, dtype), np.empty(10**5, dtype))
         assert (out == p).all()
 
 
@@ -245,71 +256,81 @@ def test_variance_that_the_grid_of_radii_takes_away() -> None:
             assert abs(mean_square / 2 - (1 - mpmath.log(2) / (2 * n))) < mpmath.mpf(1) / n**2
 
 
-@pytest.fixture(scope="module")
-def ten_million() -> np.ndarray:
-    return drawn("standard_normal", 0xC0FFEE, 0, 10**7, np.float32)
+@functools.lru_cache(maxsize=1)
+def ten_million(seed: int) -> np.ndarray:
+    """The same for all tests of one seed."""
+    return drawn("standard_normal", draw_key(np.random.default_rng(seed)), 0, 10**7, np.float32)
 
 
-def test_moments_to_the_eighth(ten_million: np.ndarray) -> None:
-    # Chance of a right generator to fail: 6e-7 for each moment. The second sees a variance wrong by 0.0022.
-    z = ten_million.astype(np.float64)
-    power = np.ones_like(z)
-    for k in range(1, 9):
-        power *= z
-        expected = 0 if k % 2 else math.prod(range(1, k, 2))
-        variance = math.prod(range(1, 2 * k, 2)) - expected**2
-        assert abs(power.mean() - expected) < 5 * math.sqrt(variance / z.size), f"moment {k}"
+def test_moments_to_the_eighth(seed: int, chance: Chance) -> None:
+    # The first two, whose distribution is known, are seen if they are wrong by 0.004; of the others, whose tails are
+    # heavy, a fiftieth of their deviation is.
+    z = ten_million(seed).astype(np.float64)
+    n = z.size
+    low, high = chance.between(scipy.stats.norm(scale=1 / math.sqrt(n)), 3)
+    assert low <= z.mean() <= high < 0.004
+    low, high = chance.between(scipy.stats.chi2(n, scale=1 / n), 3)
+    assert low <= (z**2).mean() <= high < 1.004
+    few = z[: 5 * 10**5]
+    powers = np.cumprod(np.broadcast_to(few[:, None], (few.size, 8)), axis=1)[:, 2:]
+    expected = np.array([0 if k % 2 else math.prod(range(1, k, 2)) for k in range(3, 9)])
+    variances = np.array([math.prod(range(1, 2 * k, 2)) for k in range(3, 9)]) - expected**2.0
+    chance.assert_unbiased(powers, expected, variances, bias=0.02 * np.sqrt(variances), comparisons=3)
 
 
-def test_kolmogorov_smirnov_distance(ten_million: np.ndarray) -> None:
-    # Chance of a right generator to fail: 1e-4. It sees a distribution function that is wrong by 0.0007.
-    n = ten_million.size
-    theory = ndtr(np.sort(ten_million).astype(np.float64))
+def test_kolmogorov_smirnov_distance(seed: int, chance: Chance) -> None:
+    # It sees a distribution function that is wrong by 0.003.
+    n = 2 * 10**6
+    normals = ten_million(seed)[:n]
+    theory = ndtr(np.sort(normals).astype(np.float64))
     steps = np.arange(n + 1) / n
     distance = max((theory - steps[:-1]).max(), (steps[1:] - theory).max())
-    assert distance < scipy.stats.kstwobign.isf(1e-4) / math.sqrt(n)
+    # The distance has one end only, so half of what is allowed stays unused.
+    assert distance < chance.between(scipy.stats.kstwobign)[1] / math.sqrt(n) < 0.003
 
 
-def test_numbers_in_the_tails(ten_million: np.ndarray) -> None:
-    # Chance of a right generator to fail: 1e-6 for each count.
+def test_numbers_in_the_tails(seed: int, chance: Chance) -> None:
+    # Beyond 3 deviations it sees a probability that is 7 % wrong, beyond 5 one that is four times too large.
+    normals = ten_million(seed)
     for threshold in (1, 2, 3, 4, 4.5, 5):
-        for side in (ten_million, -ten_million):
+        low, high = chance.between(scipy.stats.binom(normals.size, scipy.stats.norm.sf(threshold)), 12)
+        for side in (normals, -normals):
             count = int((side > threshold).sum())
-            chance = scipy.stats.norm.sf(threshold)
-            low, high = scipy.stats.binom.interval(1 - 1e-6, ten_million.size, chance)
             assert low <= count <= high, f"{count} beyond {threshold}, expected {low} to {high}"
-    assert np.abs(ten_million).max() < 6.77
+    assert np.abs(normals).max() < 6.77
 
 
-def correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Correlation times √n: standard normal where x and y are independent."""
-    x, y = x - x.mean(), y - y.mean()
-    return float((x * y).mean() / (x.std() * y.std()) * math.sqrt(x.size))
+def assert_independent(chance: Chance, x: np.ndarray, y: np.ndarray) -> None:
+    """Of normal x (N,) and y (N,) neither the values nor the squares are correlated; 0.02 would be seen."""
+    u, v = x**2 - 1, y**2 - 1
+    variances = np.array([1.0, 4.0, 2.0, 2.0])
+    products = np.stack([x * y, u * v, u * y, x * v], axis=1)
+    chance.assert_unbiased(products, np.zeros(4), variances, bias=0.02 * np.sqrt(variances))
 
 
 @pytest.mark.parametrize("lag", [1, 2, 4, 255, 256, 257, 512, 768, 1023, 1024, 4096])
-def test_values_at_a_distance_are_independent(ten_million: np.ndarray, lag: int) -> None:
-    # Box and Muller's two values share a radius: their squares would tell. Chance to fail: 6e-7 each.
-    z = ten_million[: 10**6].astype(np.float64)
-    assert abs(correlation(z[:-lag], z[lag:])) < 5
-    assert abs(correlation(z[:-lag] ** 2, z[lag:] ** 2)) < 5
-    assert abs(correlation(z[:-lag] ** 2, z[lag:])) < 5
+def test_values_at_a_distance_are_independent(seed: int, chance: Chance, lag: int) -> None:
+    # Box and Muller's two values share a radius: their squares would tell. No value is in two of the pairs.
+    pairs = ten_million(seed)[: 10**6 // (2 * lag) * 2 * lag].astype(np.float64).reshape(-1, 2, lag)
+    assert_independent(chance, pairs[:, 0].ravel(), pairs[:, 1].ravel())
 
 
 @pytest.mark.parametrize("other", [1, 2, 1 << 31, 1 << 32, 1 << 63])
-def test_streams_of_neighbouring_keys_are_independent(other: int) -> None:
-    x, y = (drawn("standard_normal", key, 0, 10**6) for key in (0, other))
-    assert abs(correlation(x, y)) < 5
-    assert abs(correlation(x**2, y**2)) < 5
+def test_streams_of_neighbouring_keys_are_independent(
+    other: int, rng: np.random.Generator, chance: Chance
+) -> None:
+    key = draw_key(rng)
+    x, y = (drawn("standard_normal", one, 0, 5 * 10**5) for one in (key, key ^ other))
+    assert_independent(chance, x, y)
 
 
-def test_words_of_a_counter_are_independent() -> None:
-    # A 16 × 16 table of the leading bits of two of a counter's words. Chance of a right one to fail: 1e-5 each.
-    planes = kernels.philox_uint32(77, 0, 2**20).reshape(-1, 4, 256) >> 28
+def test_words_of_a_counter_are_independent(rng: np.random.Generator, chance: Chance) -> None:
+    # A 16 × 16 table of the leading bits of two of a counter's words.
+    planes = kernels.philox_uint32(draw_key(rng), 0, 2**20).reshape(-1, 4, 256) >> 28
     for first in range(4):
         for second in range(first):
             table = np.histogram2d(planes[:, first].ravel(), planes[:, second].ravel(), bins=16)[0]
-            assert scipy.stats.chisquare(table.ravel()).pvalue > 1e-5
+            assert chance.allows(scipy.stats.chisquare(table.ravel()).pvalue, 6)
 
 
 def test_precisions_round_the_same_normals() -> None:

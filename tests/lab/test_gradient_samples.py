@@ -10,53 +10,50 @@ import math
 import numpy as np
 import pytest
 
-from scratchvae.estimators.score_function import ScoreFunction
+from scratchvae.estimators import FunctionIntegrand, make_estimator
 from scratchvae.lab.gradient_samples import gradient_samples
 from tests.models.cases import assert_refused
 from tests.oracles import estimators as oracle
+from tests.oracles.quadrature import gauss_hermite, weighted_mean
 
-DRAWS = 1_200_000
-# Standard errors of a sample variance, from the samples' own fourth moment. Of the comparisons below each fails by
-# chance about once in 10⁹ runs, and lets a variance that is BIAS off pass no more often.
-ALLOWED = 6
+# A variance that is so much too large or too small is seen, in the gradient with respect to the mean and to σ.
 BIAS = 0.25
 
-LEAVE_ONE_OUT = "score-function-leave-one-out"  # all draws in one group: as good as the mean baseline
 
+def assert_variances(rng, chance, f, slope, mean, deviation, estimator, published, rounding=1e-11, **options):
+    """The variances (2,) of samples are those of quadrature, and these the published ones; None for any.
 
-def assert_variance(samples, expected, rounding=0.0):
-    """The variance of samples (N, 1) is the expected one, known to `rounding`."""
-    samples = samples[:, 0] - samples[:, 0].mean()
-    variance = (samples**2).mean()
-    error = math.sqrt(((samples**4).mean() - variance**2) / len(samples))
-    assert error < BIAS * expected / (2 * ALLOWED), "so many samples could not tell"
-    assert abs(variance - expected) <= ALLOWED * error + rounding
-
-
-def with_respect_to(quantity, f, slope, mean, deviation, estimator, rng):
-    """Samples (N, 1) of the gradient with respect to the mean or to σ, as it is published: dℓ/dσ = 2/σ."""
-    dmean, dlog_var = gradient_samples(
-        f, [mean], [2 * math.log(deviation)], estimator, DRAWS, rng, gradient=slope
-    )
-    return dmean if quantity == "mean" else dlog_var * 2 / deviation
+    With respect to σ, as it is published: dℓ/dσ = 2/σ.
+    """
+    log_var, nodes = 2 * math.log(deviation), gauss_hermite(120)
+    chosen = make_estimator(estimator, **options)
+    integrand = FunctionIntegrand(f, slope)
+    gradients = chosen.sample_gradients(integrand, np.array([mean]), np.array([log_var]), nodes[0][:, None])
+    exact = np.concatenate(gradients, axis=1)
+    centre = weighted_mean(nodes[1], exact)
+    variance, fourth = (weighted_mean(nodes[1], (exact - centre) ** power) for power in (2, 4))
+    for found, expected in zip(variance * [1, 4 / deviation**2], published, strict=True):
+        if expected is not None:
+            assert found == pytest.approx(expected, rel=1e-11, abs=rounding)
+    spread = np.maximum(fourth - variance**2, 1e-20)
+    count = chance.draws_needed(spread, BIAS * variance)
+    assert count < 3_000_000
+    draws = np.concatenate(gradient_samples(f, [mean], [log_var], chosen, count, rng, slope), axis=1)
+    chance.assert_unbiased((draws - centre) ** 2, variance, spread, BIAS * variance)
 
 
 @pytest.mark.parametrize(
     ("mean", "deviation", "target"), [(1.0, 1.0, -3.0), (2.0, 1.0, 0.0), (0.3, 0.5, 0.9)]
 )
-@pytest.mark.parametrize("quantity", ["mean", "deviation"])
-@pytest.mark.parametrize(
-    ("row", "estimator"),
-    [("score-function", "score-function"), ("mean baseline", LEAVE_ONE_OUT), ("pathwise", "pathwise")],
-)
-def test_variances_of_the_quadratic_are_the_closed_forms(
-    rng, row, estimator, quantity, mean, deviation, target
-):
-    known = oracle.quadratic(target)
-    samples = with_respect_to(quantity, known.value, known.gradient, mean, deviation, estimator, rng)
-    parameter = "mean" if quantity == "mean" else "log_var"
-    closed = oracle.quadratic_variances(mean, deviation, target)[row, parameter]
-    assert_variance(samples, closed * (1 if quantity == "mean" else 4 / deviation**2))
+@pytest.mark.parametrize("row", ["score-function", "mean baseline", "pathwise"])
+def test_variances_of_the_quadratic_are_the_closed_forms(rng, chance, row, mean, deviation, target):
+    known, table = oracle.quadratic(target), oracle.quadratic_variances(mean, deviation, target)
+    published = [table[row, "mean"], table[row, "log_var"] * 4 / deviation**2]
+    estimator, options = row, {}
+    if row == "mean baseline":
+        estimator, options = "score-function-constant", {"baseline": (mean - target) ** 2 + deviation**2}
+    arguments = known.value, known.gradient, mean, deviation, estimator, published
+    assert_variances(rng, chance, *arguments, **options)
 
 
 @pytest.mark.parametrize(("row", "quantity", "published"), [
@@ -72,17 +69,17 @@ def test_closed_forms_are_the_published_numbers(row, quantity, published):
 
 
 @pytest.mark.parametrize(("estimator", "published"), [("score-function", 87), ("pathwise", 4)])
-def test_the_classic_toy(rng, estimator, published):
+def test_the_classic_toy(rng, chance, estimator, published):
     known = oracle.quadratic(0.0)
-    assert_variance(with_respect_to("mean", known.value, known.gradient, 2.0, 1.0, estimator, rng), published)
+    assert_variances(rng, chance, known.value, known.gradient, 2.0, 1.0, estimator, [published, None])
 
 
-def test_the_optimal_constant_baseline(rng):
+def test_the_optimal_constant_baseline(rng, chance):
     # b* = a² + 3σ² for the mean and a² + 5σ² for log σ²: 134 at μ = σ = 1, k = −3.
     known = oracle.quadratic(-3.0)
-    for quantity, baseline, published in (("mean", 19.0, 134), ("deviation", 21.0, 40 * 16 + 24)):
-        estimator = ScoreFunction("optimal", lambda value, b=baseline: value - b)
-        assert_variance(with_respect_to(quantity, known.value, None, 1.0, 1.0, estimator, rng), published)
+    best = {"baseline_mean": 19.0, "baseline_log_var": 21.0}
+    arguments = known.value, None, 1.0, 1.0, "score-function-optimal", [134, 40 * 16 + 24]
+    assert_variances(rng, chance, *arguments, **best)
 
 
 def bell(z):
@@ -94,27 +91,29 @@ def slope_of_bell(z):
 
 
 @pytest.mark.parametrize(
-    ("estimator", "quantity", "published"),
+    ("estimator", "options", "published"),
     [
-        ("score-function", "mean", 0.1758),
-        ("pathwise", "mean", 0.2117),
-        (ScoreFunction("optimal", lambda value: value - 0.3443), "mean", 0.0722),
-        ("score-function", "deviation", 0.1767),
-        (LEAVE_ONE_OUT, "deviation", 0.2232),
+        ("score-function", {}, [0.1758, 0.1767]),
+        ("pathwise", {}, [0.2117, None]),
+        ("score-function-optimal", {"baseline_mean": 0.3218, "baseline_log_var": 0.1788}, [0.0722, None]),
+        ("score-function-constant", {"baseline": 0.4137}, [None, 0.2232]),
     ],
-    ids=["plain", "pathwise loses", "optimal baseline", "plain for σ", "a mean baseline that hurts"],
+    ids=["plain", "pathwise loses", "optimal baseline", "a mean baseline that hurts"],
 )
-def test_where_pathwise_loses_and_where_a_baseline_hurts(rng, estimator, quantity, published):
-    samples = with_respect_to(quantity, bell, slope_of_bell, 1.0, 1.0, estimator, rng)
-    assert_variance(samples, published, rounding=6e-5)
+def test_where_pathwise_loses_and_where_a_baseline_hurts(rng, chance, estimator, options, published):
+    # The published numbers have four digits.
+    assert_variances(rng, chance, bell, slope_of_bell, 1.0, 1.0, estimator, published, 6e-5, **options)
 
 
 @pytest.mark.parametrize(("estimator", "published"), [("pathwise", 12.5), ("score-function", 0.50)])
-def test_a_quick_wave_is_loud_for_pathwise(rng, estimator, published):
-    samples = with_respect_to(
-        "mean", lambda z: np.cos(5 * z[:, 0]), lambda z: -5 * np.sin(5 * z), 1.0, 1.0, estimator, rng
-    )
-    assert_variance(samples, published, rounding=0.006)
+def test_a_quick_wave_is_loud_for_pathwise(rng, chance, estimator, published):
+    def wave(z):
+        return np.cos(5 * z[:, 0])
+
+    def slope(z):
+        return -5 * np.sin(5 * z)
+
+    assert_variances(rng, chance, wave, slope, 1.0, 1.0, estimator, [published, None], 0.006)
 
 
 # --- what the integrand answers ---------------------------------------------------------------------------

@@ -45,8 +45,16 @@ def log_likelihood(x, output, likelihood, variance):
     """log p(x | output), summed over pixels: through probabilities, (3.1), or through the density, (4.12)."""
     if likelihood == "gaussian":
         return log_normal(x, output, variance).sum(axis=-1)
-    of_one, of_zero = 1 / (1 + np.exp(-output)), 1 / (1 + np.exp(output))
-    return (x * np.log(of_one) + (1 - x) * np.log(of_zero)).sum(axis=-1)
+    return (x * log_probability(output) + (1 - x) * log_probability(-output)).sum(axis=-1)
+
+
+def log_probability(logit):
+    """log of the probability 1 / (1 + e^−logit), which is e^logit to all digits of a double below −40.
+
+    Much further down the imaginary step would drown among subnormal numbers, and then e^−logit overflows.
+    """
+    far = logit.real < -40
+    return np.where(far, logit, np.log(1 / (1 + np.exp(np.where(far, 0, -logit)))))
 
 
 def log_ratio(z, mean, variance):

@@ -243,8 +243,9 @@ def test_a_long_vector_is_updated_entry_by_entry(rng, dtype):
         one.update(gradient)
         for other, piece in zip(others, np.array_split(gradient, 11), strict=True):
             other.update(piece)
+        if one.step == 1:  # later an entry may be back where it was
+            assert (whole != start).all()
     np.testing.assert_array_equal(whole, pieces)
-    assert (whole != start).all()
 
 
 def test_a_view_with_gaps_is_changed_in_place():
