@@ -15,6 +15,7 @@ from scratchvae.estimators.antithetic import Antithetic
 from scratchvae.estimators.baselines import Constant, OptimalBaseline, OptimalLeaveOneOut
 from scratchvae.estimators.estimator import Estimator
 from scratchvae.estimators.integrand import FunctionIntegrand, Integrand
+from scratchvae.estimators.learned_baseline import LearnedBaseline
 from scratchvae.estimators.measure_valued import MeasureValued
 from scratchvae.estimators.pathwise import Pathwise
 from scratchvae.estimators.score_function import RunningMean, ScoreFunction, leave_one_out, no_baseline
@@ -47,6 +48,7 @@ FURTHER_ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "score-function-constant": lambda baseline: ScoreFunction("score-function-constant", Constant(baseline)),
     "score-function-optimal": OptimalBaseline,
     "score-function-optimal-leave-one-out": OptimalLeaveOneOut,
+    "score-function-learned-baseline": LearnedBaseline,
     "measure-valued": lambda: MeasureValued(coupled=True),
     "measure-valued-uncoupled": lambda: MeasureValued(coupled=False),
     "antithetic-pathwise": lambda: Antithetic(Pathwise()),

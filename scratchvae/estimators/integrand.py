@@ -13,7 +13,10 @@ __all__ = ["FunctionIntegrand", "Integrand"]
 
 
 class Integrand(Protocol):
-    """f(z), one value per sample. The batch axes between S and L are the integrand's own business."""
+    """f(z), one value per sample. The batch axes between S and L are the integrand's own business.
+
+    One attribute more may be there: `features` (B, F), what is known of each example beside its samples.
+    """
 
     evaluations: int  # how many samples f was evaluated at
     differentiations: int  # at how many of them ∇f was asked for

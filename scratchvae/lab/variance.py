@@ -188,8 +188,10 @@ class _Remembered:
         value: np.ndarray,
         gradient: np.ndarray,
         direct: tuple[np.ndarray, np.ndarray] | None,
+        features: np.ndarray,
     ):
         self.z = z
+        self.features = features
         self._value = value
         self._gradient = gradient
         self._direct = direct
@@ -240,7 +242,8 @@ class _MinibatchPasses:
         direct = None
         if directs[0] is not None:
             direct = tuple(np.concatenate([d[i] for d in directs], axis=1) for i in range(2))  # type: ignore[index]
-        return _Samples(noise, _Remembered(z, value, gradient, direct), variances, means)  # type: ignore[arg-type]
+        remembered = _Remembered(z, value, gradient, direct, self.x)  # type: ignore[arg-type]
+        return _Samples(noise, remembered, variances, means)
 
     def _add_decoder_moments(
         self,

@@ -42,7 +42,7 @@ class DecoderIntegrand:
     ) -> None:
         self.layers = layers
         self.likelihood = likelihood
-        self.x = x
+        self.x = self.features = x
         self.posterior = posterior
         self.beta = beta
         self.evaluations = 0
