@@ -157,10 +157,11 @@ class _Group(NamedTuple):
     @classmethod
     def of(cls, name: str, samples_per_estimate: int) -> _Group:
         estimator = make_estimator(name)
-        if getattr(estimator, "looks_elsewhere", False):
+        elsewhere = "evaluates f at points of its own" if getattr(estimator, "looks_elsewhere", False) else ""
+        if why := "follows another bound than the others" if hasattr(estimator, "objective") else elsewhere:
             raise ValueError(
-                f"estimators has {name!r}, which evaluates f at points of its own, expected names of estimators that "
-                "look at the samples only: measure it with scratchvae.gradient_samples"
+                f"estimators has {name!r}, which {why}, expected names of estimators that look at the samples only: "
+                "measure it with scratchvae.gradient_samples"
             )
         if estimator.minimum_samples == 1:
             return cls(estimator, 1)
