@@ -77,7 +77,7 @@ class FunctionIntegrand:
             )
         self.differentiations += len(self._z)
         gradient = check_array("the result of gradient", self.gradient(self._z), shape=self._z.shape)
-        return dvalue[..., None] * gradient
+        return dvalue[..., None].astype(gradient.dtype) * gradient
 
     def hessian_diagonal(self, z: np.ndarray) -> np.ndarray:
         """∂²f/∂z_i² at z (S, L): (S, L)."""
