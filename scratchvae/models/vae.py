@@ -25,14 +25,11 @@ from scratchvae.layers.stack import LayerCache, stack_backward, stack_forward
 from scratchvae.models.decoder_integrand import DecoderIntegrand, sample_gradients
 from scratchvae.models.model import Model
 from scratchvae.objectives.elbo import ELBO, elbo_backward, elbo_forward
-from scratchvae.objectives.importance_weighted import importance_weighted_elbo
+from scratchvae.objectives.importance_weighted import OBJECTIVES, importance_weighted_elbo
 from scratchvae.randomness import NoiseStream, as_generator, standard_normal
 from scratchvae.validation import check_array, check_choice, check_integer, check_number
 
-__all__ = ["OBJECTIVES", "VAE", "EncoderCache", "check_vae"]
-
-# What a VAE can be trained to raise: which of them follows from the estimator of its gradient.
-OBJECTIVES = ("elbo", "importance-weighted")
+__all__ = ["VAE", "EncoderCache", "check_vae"]
 
 
 class EncoderCache(NamedTuple):

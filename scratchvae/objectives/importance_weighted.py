@@ -9,11 +9,15 @@ import numpy as np
 from scratchvae.objectives.elbo import ELBO
 
 __all__ = [
+    "OBJECTIVES",
     "ImportanceWeightedCache",
     "importance_weighted_backward",
     "importance_weighted_elbo",
     "importance_weighted_forward",
 ]
+
+# What a model can be trained to raise; which of them follows from the estimator of its gradient.
+OBJECTIVES = ("elbo", "importance-weighted")
 
 
 class ImportanceWeightedCache(NamedTuple):
