@@ -18,7 +18,8 @@ _ESTIMATORS = "pathwise, score-function, score-function-running-mean, score-func
 _FURTHER = "sticking-the-landing, score-function-optimal-leave-one-out, score-function-learned-baseline"
 _TRAINING_TOO = (
     "measure-valued, measure-valued-uncoupled, antithetic-pathwise, antithetic-score-function, "
-    "antithetic-score-function-leave-one-out, antithetic-measure-valued"
+    "antithetic-score-function-leave-one-out, antithetic-measure-valued, taylor-pathwise, taylor-score-function, "
+    "taylor-score-function-leave-one-out"
 )
 _OTHER_BOUND = (
     "importance-weighted-pathwise, importance-weighted-doubly-reparameterized, importance-weighted-vimco"

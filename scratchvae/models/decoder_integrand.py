@@ -9,6 +9,7 @@ import numpy as np
 
 from scratchvae.densities.likelihood import Likelihood
 from scratchvae.estimators import Estimator, Integrand
+from scratchvae.layers.curvature import stack_curvature
 from scratchvae.layers.stack import Layer, stack_backward, stack_forward
 from scratchvae.objectives.elbo import sampled_kl_backward, sampled_kl_forward
 
@@ -77,6 +78,21 @@ class DecoderIntegrand:
             # f = … − beta kl(z)                                                             (5.7)
             dz = dz + sampled_kl_backward(-self.beta * dvalue, self._kl_cache)[0]
         return dz
+
+    def hessian_diagonal(self, z: np.ndarray) -> np.ndarray:
+        """∂²f/∂z_i² at z (S, ..., B, L): (S, ..., B, L). Not an evaluation: the last one is what it was. (14.8)"""
+        flat = z.reshape(-1, z.shape[-1])
+        output, slope, curvature = stack_curvature(flat, self.layers)
+        # f = log p(x|z) − …                             Σ over D of (λ′ ä + λ″ ȧ²)          (14.8)
+        parameters = output.reshape(*z.shape[:-1], -1)
+        value, cache = self.likelihood.forward(self.x, parameters)
+        doutput = self.likelihood.backward(np.ones(value.shape), cache).reshape(output.shape)
+        terms = doutput * curvature + self.likelihood.curvature(output) * slope**2
+        diagonal = np.ascontiguousarray(terms.sum(axis=-1).T).reshape(z.shape)
+        if self.posterior is None:
+            return diagonal
+        # f = … − beta (½ z² − ½ (z − mean)² / σ² …)                                         (14.8)
+        return diagonal - self.beta * (1 - np.exp(-self.posterior[1]))
 
     def decoder_gradients(self, weights: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
         """(dweight, dbias) of each decoder layer, of log p(x|z) summed over the last evaluation's samples.
