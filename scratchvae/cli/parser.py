@@ -14,6 +14,16 @@ from scratchvae import __version__
 __all__ = ["make_parser"]
 
 _ESTIMATORS = "pathwise, score-function, score-function-running-mean, score-function-leave-one-out"
+# Of the further ones, those that look at the samples only, which the lab measures; and those that can train beside.
+_FURTHER = "sticking-the-landing, score-function-optimal-leave-one-out, score-function-learned-baseline"
+_TRAINING_TOO = (
+    "measure-valued, measure-valued-uncoupled, antithetic-pathwise, antithetic-score-function, "
+    "antithetic-score-function-leave-one-out, antithetic-measure-valued, taylor-pathwise, taylor-score-function, "
+    "taylor-score-function-leave-one-out"
+)
+_OTHER_BOUND = (
+    "importance-weighted-pathwise, importance-weighted-doubly-reparameterized, importance-weighted-vimco"
+)
 _SMALL = "for images of up to 64 pixels"
 _START = """\
 where to start:
@@ -203,7 +213,10 @@ def _add_variance(verbs: argparse._SubParsersAction[_OneLineParser], model: _One
         "variance", help=text, description=text, parents=[_common_options(data="digits", out=True), model]
     )
     verb.add_argument(
-        "--estimators", type=_names, metavar="A,B,…", help=f"which of {_ESTIMATORS} (default: all)"
+        "--estimators",
+        type=_names,
+        metavar="A,B,…",
+        help=f"which of {_ESTIMATORS} (default: these), {_FURTHER}",
     )
     verb.add_argument(
         "--samples", type=_whole(1), default=2000, metavar="N", help="draws of the noise (default: 2000)"
@@ -268,7 +281,12 @@ def _add_train(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLin
     verb.add_argument("--learning-rate", type=_positive, default=1e-3, metavar="RATE", help="default: 0.001")
     verb.add_argument("--optimizer", default="adam", metavar="NAME", help="adam or sgd (default: adam)")
     verb.add_argument(
-        "--estimator", metavar="NAME", help=f"of a VAE's encoder gradient: {_ESTIMATORS} (default: pathwise)"
+        "--estimator",
+        metavar="NAME",
+        help=(
+            f"of a VAE's encoder gradient: {_ESTIMATORS} (default: pathwise), {_FURTHER}, {_TRAINING_TOO}; or, for "
+            f"the importance-weighted bound of --samples samples: {_OTHER_BOUND}"
+        ),
     )
     verb.add_argument(
         "--samples",

@@ -26,6 +26,8 @@ class Likelihood(NamedTuple):
     forward: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Any]]
     # (dlog_likelihood (S, B), cache) -> dparameters (S, B, D)
     backward: Callable[[np.ndarray, Any], np.ndarray]
+    # parameters (..., D) -> second derivative of log p(x|z) with respect to each of them (..., D); x does not matter
+    curvature: Callable[[np.ndarray], np.ndarray]
     # parameters (..., D) -> mean of x (..., D)
     mean: Callable[[np.ndarray], np.ndarray]
     # (parameters (..., D), generator) -> a draw of x (..., D)
@@ -57,6 +59,7 @@ def make_likelihood(name: str, variance: float = 1.0) -> Likelihood:
             name,
             bernoulli_likelihood_forward,
             bernoulli_likelihood_backward,
+            _bernoulli_curvature,
             _sigmoid,
             _bernoulli_draw,
             0.0,
@@ -66,11 +69,21 @@ def make_likelihood(name: str, variance: float = 1.0) -> Likelihood:
         name,
         partial(gaussian_likelihood_forward, variance=variance),
         gaussian_likelihood_backward,
+        partial(_gaussian_curvature, variance=variance),
         np.copy,
         partial(_gaussian_draw, variance=variance),
         -np.inf,
         np.inf,
     )
+
+
+def _bernoulli_curvature(logits: np.ndarray) -> np.ndarray:
+    probability = _sigmoid(logits)
+    return -probability * (1 - probability)  # (14.8)
+
+
+def _gaussian_curvature(mean: np.ndarray, variance: float) -> np.ndarray:
+    return np.full_like(mean, -1 / variance)  # (14.8)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -13,13 +13,17 @@ from typing import Any
 
 from scratchvae.estimators.antithetic import Antithetic
 from scratchvae.estimators.baselines import Constant, OptimalBaseline, OptimalLeaveOneOut
+from scratchvae.estimators.doubly_reparameterized import DoublyReparameterized, ImportanceWeighted
 from scratchvae.estimators.estimator import Estimator
 from scratchvae.estimators.integrand import FunctionIntegrand, Integrand
+from scratchvae.estimators.learned_baseline import LearnedBaseline
+from scratchvae.estimators.log_weight import LogWeight
 from scratchvae.estimators.measure_valued import MeasureValued
 from scratchvae.estimators.pathwise import Pathwise
 from scratchvae.estimators.score_function import RunningMean, ScoreFunction, leave_one_out, no_baseline
 from scratchvae.estimators.sticking_the_landing import StickingTheLanding
 from scratchvae.estimators.taylor import Taylor
+from scratchvae.estimators.vimco import VIMCO
 from scratchvae.validation import check_choice
 
 __all__ = [
@@ -28,6 +32,7 @@ __all__ = [
     "Estimator",
     "FunctionIntegrand",
     "Integrand",
+    "LogWeight",
     "make_estimator",
 ]
 
@@ -47,6 +52,7 @@ FURTHER_ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "score-function-constant": lambda baseline: ScoreFunction("score-function-constant", Constant(baseline)),
     "score-function-optimal": OptimalBaseline,
     "score-function-optimal-leave-one-out": OptimalLeaveOneOut,
+    "score-function-learned-baseline": LearnedBaseline,
     "measure-valued": lambda: MeasureValued(coupled=True),
     "measure-valued-uncoupled": lambda: MeasureValued(coupled=False),
     "antithetic-pathwise": lambda: Antithetic(Pathwise()),
@@ -60,6 +66,9 @@ FURTHER_ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "taylor-score-function-leave-one-out": lambda order=2: Taylor(
         make_estimator("score-function-leave-one-out"), order
     ),
+    "importance-weighted-pathwise": ImportanceWeighted,
+    "importance-weighted-doubly-reparameterized": DoublyReparameterized,
+    "importance-weighted-vimco": VIMCO,
 }
 
 

@@ -74,6 +74,7 @@ class _Flattened:
 
     def __init__(self, integrand: Integrand) -> None:
         self._integrand = integrand
+        self.features = getattr(integrand, "features", None)
         self.evaluations = self.differentiations = 0  # the integrand itself counts
 
     def value(self, z: np.ndarray) -> np.ndarray:

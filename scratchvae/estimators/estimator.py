@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-
-from scratchvae.estimators.integrand import Integrand
 
 __all__ = ["Estimator"]
 
@@ -14,9 +12,11 @@ __all__ = ["Estimator"]
 class Estimator(Protocol):
     """What every estimator offers.
 
-    Two attributes more may be there, and are False where they are not: `looks_elsewhere`, whether f is
-    evaluated at other points than the samples of the given noise; and `path_only`, whether an f that depends
-    on mean and log_var for beside z is to be differentiated along z alone.
+    Attributes more may be there. `looks_elsewhere` and `path_only` are False where they are not: whether f is
+    evaluated at other points than the samples of the given noise; and whether what an f that depends on mean
+    and log_var owes to them directly is to be left alone. `objective` is "importance-weighted" where the
+    integrand is a log-weight and what is differentiated is the expectation of log mean exp of it over all
+    samples of an example, and otherwise "elbo": E f.
     """
 
     name: str
@@ -24,6 +24,9 @@ class Estimator(Protocol):
     minimum_samples: int  # the fewest samples of one example that it can work with
 
     def sample_gradients(
-        self, integrand: Integrand, mean: np.ndarray, log_var: np.ndarray, noise: np.ndarray
+        self, integrand: Any, mean: np.ndarray, log_var: np.ndarray, noise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Per-sample gradients with respect to mean and log_var, each the shape of noise (S, ..., L)."""
+        """Per-sample gradients with respect to mean and log_var, each the shape of noise (S, ..., L).
+
+        integrand is an `Integrand`, or a `LogWeightIntegrand` for the importance-weighted objective.
+        """

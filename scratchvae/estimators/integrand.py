@@ -13,7 +13,10 @@ __all__ = ["FunctionIntegrand", "Integrand"]
 
 
 class Integrand(Protocol):
-    """f(z), one value per sample. The batch axes between S and L are the integrand's own business."""
+    """f(z), one value per sample. The batch axes between S and L are the integrand's own business.
+
+    One attribute more may be there: `features` (B, F), what is known of each example beside its samples.
+    """
 
     evaluations: int  # how many samples f was evaluated at
     differentiations: int  # at how many of them ∇f was asked for
@@ -58,17 +61,23 @@ class FunctionIntegrand:
     def value(self, z: np.ndarray) -> np.ndarray:
         """f at z (S, L): values (S,)."""
         self.evaluations += len(z)
+        self._z = z
         return check_array("the result of f", self.function(z), shape=z.shape[:-1])
 
     def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """f and ∇f at z (S, L): values (S,), gradients (S, L)."""
+        value = self.value(z)
+        return value, self.pull_back(np.ones(value.shape))
+
+    def pull_back(self, dvalue: np.ndarray) -> np.ndarray:
+        """dvalue (S,) times ∇f at the samples of the last `value`: (S, L)."""
         if self.gradient is None:
             raise ValueError(
                 "this estimator differentiates f: pass gradient=, a function from z (S, L) to ∇f (S, L)"
             )
-        value = self.value(z)
-        self.differentiations += len(z)
-        return value, check_array("the result of gradient", self.gradient(z), shape=z.shape)
+        self.differentiations += len(self._z)
+        gradient = check_array("the result of gradient", self.gradient(self._z), shape=self._z.shape)
+        return dvalue[..., None].astype(gradient.dtype) * gradient
 
     def hessian_diagonal(self, z: np.ndarray) -> np.ndarray:
         """∂²f/∂z_i² at z (S, L): (S, L)."""

@@ -101,6 +101,7 @@ class _Remainder:
         self._value = value
         self._slope = slope
         self._curvature = curvature
+        self.features = getattr(integrand, "features", None)
         self.evaluations = self.differentiations = 0  # the integrand itself counts
 
     def value(self, z: np.ndarray) -> np.ndarray:

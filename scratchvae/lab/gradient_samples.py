@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchvae.estimators import Estimator, FunctionIntegrand, make_estimator
+from scratchvae.estimators import Estimator, FunctionIntegrand, LogWeight, make_estimator
 from scratchvae.randomness import standard_normal
 from scratchvae.validation import check_array, check_integer
 
@@ -28,7 +28,9 @@ def gradient_samples(
     """Per-sample gradients of E[f(z)], z ~ N(mean, exp(log_var)), in float64.
 
     Their mean over S is the estimate; their spread is what an estimator is judged by. All S samples make
-    up one group: leave-one-out compares each with the S − 1 others. (6.1) (7.1)
+    up one group: leave-one-out compares each with the S − 1 others. (6.1) (7.1) The importance-weighted
+    estimators take f for log p(x, z), and give what each sample adds to the gradient of
+    E[log mean exp(f(z) − log q(z))] over all S, times S. (22.6)
 
     Parameters
     ----------
@@ -64,4 +66,7 @@ def gradient_samples(
     chosen = make_estimator(estimator, **options)
     num_samples = check_integer("num_samples", num_samples, low=chosen.minimum_samples)
     noise = standard_normal(rng, (num_samples, *mean.shape), np.float64)
-    return chosen.sample_gradients(FunctionIntegrand(f, gradient, hessian_diagonal), mean, log_var, noise)
+    integrand: Any = FunctionIntegrand(f, gradient, hessian_diagonal)
+    if getattr(chosen, "objective", "elbo") == "importance-weighted":
+        integrand = LogWeight(integrand, mean, log_var)
+    return chosen.sample_gradients(integrand, mean, log_var, noise)

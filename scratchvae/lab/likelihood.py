@@ -9,7 +9,8 @@ import numpy as np
 from scratchvae.densities.gaussian import gaussian_sample_forward
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE, check_vae
-from scratchvae.objectives.elbo import importance_weighted_bound, sampled_kl_forward
+from scratchvae.objectives.elbo import sampled_kl_forward
+from scratchvae.objectives.importance_weighted import importance_weighted_forward
 from scratchvae.randomness import NoiseStream, as_generator, spawn, standard_normal
 from scratchvae.training.loop import average_terms, check_data, minibatch
 from scratchvae.validation import check_integer
@@ -52,7 +53,8 @@ def log_marginal_likelihood(
             z, _ = gaussian_sample_forward(*posterior, standard_normal(generator, shape, vae.dtype))
             reconstruction = vae.integrand(example, *posterior, beta=0).value(z)
             log_weights.append(reconstruction - sampled_kl_forward(z, *posterior)[0])
-        estimates[row] = importance_weighted_bound(np.concatenate(log_weights))[0]
+        bound, _ = importance_weighted_forward(np.concatenate(log_weights))
+        estimates[row] = bound[0]
     return estimates
 
 

@@ -157,10 +157,11 @@ class _Group(NamedTuple):
     @classmethod
     def of(cls, name: str, samples_per_estimate: int) -> _Group:
         estimator = make_estimator(name)
-        if getattr(estimator, "looks_elsewhere", False):
+        elsewhere = "evaluates f at points of its own" if getattr(estimator, "looks_elsewhere", False) else ""
+        if why := "follows another bound than the others" if hasattr(estimator, "objective") else elsewhere:
             raise ValueError(
-                f"estimators has {name!r}, which evaluates f at points of its own, expected names of estimators that "
-                "look at the samples only: measure it with scratchvae.gradient_samples"
+                f"estimators has {name!r}, which {why}, expected names of estimators that look at the samples only: "
+                "measure it with scratchvae.gradient_samples"
             )
         if estimator.minimum_samples == 1:
             return cls(estimator, 1)
@@ -188,8 +189,10 @@ class _Remembered:
         value: np.ndarray,
         gradient: np.ndarray,
         direct: tuple[np.ndarray, np.ndarray] | None,
+        features: np.ndarray,
     ):
         self.z = z
+        self.features = features
         self._value = value
         self._gradient = gradient
         self._direct = direct
@@ -240,7 +243,8 @@ class _MinibatchPasses:
         direct = None
         if directs[0] is not None:
             direct = tuple(np.concatenate([d[i] for d in directs], axis=1) for i in range(2))  # type: ignore[index]
-        return _Samples(noise, _Remembered(z, value, gradient, direct), variances, means)  # type: ignore[arg-type]
+        remembered = _Remembered(z, value, gradient, direct, self.x)  # type: ignore[arg-type]
+        return _Samples(noise, remembered, variances, means)
 
     def _add_decoder_moments(
         self,

@@ -105,23 +105,41 @@ def softplus_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return dy * -np.expm1(-y)
 
 
+def _straight(y: np.ndarray) -> np.ndarray:
+    """φ″ of identity, relu and leaky_relu, away from a kink. (14.7)"""
+    return np.zeros_like(y)
+
+
+def _tanh_curvature(y: np.ndarray) -> np.ndarray:
+    return -2 * y * ((1 - y) * (1 + y))  # (14.7)
+
+
+def _sigmoid_curvature(y: np.ndarray) -> np.ndarray:
+    return y * (1 - y) * (1 - 2 * y)  # (14.7)
+
+
+def _softplus_curvature(y: np.ndarray) -> np.ndarray:
+    return -np.expm1(-y) * np.exp(-y)  # (14.7)
+
+
 class Activation(NamedTuple):
     """A forward and backward pair under the name that models and run directories use."""
 
     name: str
     forward: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     backward: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    curvature: Callable[[np.ndarray], np.ndarray]  # y (...) -> φ″ (...), for expansions to second order
 
 
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
-        Activation("identity", identity_forward, identity_backward),
-        Activation("relu", relu_forward, relu_backward),
-        Activation("leaky_relu", leaky_relu_forward, leaky_relu_backward),
-        Activation("tanh", tanh_forward, tanh_backward),
-        Activation("sigmoid", sigmoid_forward, sigmoid_backward),
-        Activation("softplus", softplus_forward, softplus_backward),
+        Activation("identity", identity_forward, identity_backward, _straight),
+        Activation("relu", relu_forward, relu_backward, _straight),
+        Activation("leaky_relu", leaky_relu_forward, leaky_relu_backward, _straight),
+        Activation("tanh", tanh_forward, tanh_backward, _tanh_curvature),
+        Activation("sigmoid", sigmoid_forward, sigmoid_backward, _sigmoid_curvature),
+        Activation("softplus", softplus_forward, softplus_backward, _softplus_curvature),
     )
 }
 

@@ -25,6 +25,7 @@ from scratchvae.layers.stack import LayerCache, stack_backward, stack_forward
 from scratchvae.models.decoder_integrand import DecoderIntegrand, sample_gradients
 from scratchvae.models.model import Model
 from scratchvae.objectives.elbo import ELBO, elbo_backward, elbo_forward
+from scratchvae.objectives.importance_weighted import OBJECTIVES, importance_weighted_elbo
 from scratchvae.randomness import NoiseStream, as_generator, standard_normal
 from scratchvae.validation import check_array, check_choice, check_integer, check_number
 
@@ -139,8 +140,9 @@ class VAE(Model):
         noise: np.ndarray | None = None,
         rng: np.random.Generator | int | None = None,
         num_samples: int = 1,
+        objective: str = "elbo",
     ) -> ELBO:
-        """The bound per example, in nats: value, reconstruction and kl, each (B,). (5.1)
+        """The bound per example, in nats: value, reconstruction and kl, each (B,). (5.1) (22.5)
 
         Parameters
         ----------
@@ -150,15 +152,16 @@ class VAE(Model):
         rng : Generator, int or None
         num_samples : int
             S, where noise is drawn.
+        objective : {"elbo", "importance-weighted"}
 
         Returns
         -------
         ELBO
-            value = reconstruction − beta kl.
+            value = reconstruction − beta kl; or log mean exp of that over S, with the sampled kl.
         """
         x = self.check_x(x)
         noise = self._noise(noise, rng, len(x), num_samples)
-        return self._elbo(x, noise)[1]
+        return self._elbo(x, noise, check_choice("objective", objective, OBJECTIVES))[1]
 
     def loss(
         self,
@@ -166,18 +169,19 @@ class VAE(Model):
         noise: np.ndarray | None = None,
         rng: np.random.Generator | int | None = None,
         num_samples: int = 1,
+        objective: str = "elbo",
     ) -> float:
-        """−mean over B and S of (reconstruction − beta kl), in nats per example; x (B, D). (5.4)"""
-        x = self.check_x(x)
-        return self._elbo(x, self._noise(noise, rng, len(x), num_samples))[0]
+        """−mean over B of the bound that `elbo` gives, in nats per example; x (B, D). (5.4) (22.5)"""
+        return -float(self.elbo(x, noise, rng, num_samples, objective).value.mean())
 
-    def _elbo(self, x: np.ndarray, noise: np.ndarray) -> tuple[float, ELBO]:
+    def _elbo(self, x: np.ndarray, noise: np.ndarray, objective: str = "elbo") -> tuple[float, ELBO]:
         mean, log_var, _ = self.encoder_forward(x)
         z, _ = gaussian_sample_forward(mean, log_var, noise)
-        integrand = self.integrand(x, mean, log_var, self.beta)
+        integrand = self.integrand(x, mean, log_var, self.beta, objective)
         integrand.value(z)
         kl = gaussian_kl_forward(mean, log_var)[0] if integrand.kl is None else integrand.kl
-        loss, elbo, _ = elbo_forward(integrand.reconstruction, kl, self.beta)
+        bound = importance_weighted_elbo if objective == "importance-weighted" else elbo_forward
+        loss, elbo, _ = bound(integrand.reconstruction, kl, self.beta)
         return loss, elbo
 
     def loss_and_gradients(
@@ -190,7 +194,8 @@ class VAE(Model):
     ) -> tuple[float, dict[str, np.ndarray]]:
         """The loss and its gradients with respect to every parameter.
 
-        The decoder's gradients are the same for every estimator; the encoder's pass through it. (5.5)
+        The decoder's gradients are the same for every estimator of one objective; the encoder's pass through it.
+        The importance-weighted estimators are for the bound of that name, all others for the ELBO. (5.5) (22.5)
 
         Parameters
         ----------
@@ -199,7 +204,7 @@ class VAE(Model):
             Standard normal; drawn from rng if not given.
         rng : Generator, int or None
         estimator : str or Estimator
-            A name in `scratchvae.estimators.ESTIMATORS`.
+            A name in `scratchvae.estimators.ESTIMATORS` or `FURTHER_ESTIMATORS`.
         num_samples : int
             S, where noise is drawn.
 
@@ -250,9 +255,12 @@ class VAE(Model):
         shape = (num_samples, len(x), self.latent_dim)
         return self._loss_and_gradients(x, noise.standard_normal(shape, self.dtype), estimator, beta)
 
-    def minibatch_elbo(self, x: np.ndarray, noise: NoiseStream, num_samples: int) -> ELBO:
+    def minibatch_elbo(
+        self, x: np.ndarray, noise: NoiseStream, num_samples: int, objective: str = "elbo"
+    ) -> ELBO:
         """The evaluation's step: as `elbo`, but x (B, D) was checked when evaluation began."""
-        return self._elbo(x, noise.standard_normal((num_samples, len(x), self.latent_dim), self.dtype))[1]
+        shape = (num_samples, len(x), self.latent_dim)
+        return self._elbo(x, noise.standard_normal(shape, self.dtype), objective)[1]
 
     def _loss_and_gradients(
         self, x: np.ndarray, noise: np.ndarray, estimator: Estimator, beta: float
@@ -271,17 +279,22 @@ class VAE(Model):
     ) -> tuple[float, ELBO]:
         """The way there and back, room by room, for any estimator."""
         mean, log_var, encoder_cache = self.encoder_forward(x)
-        integrand = self.integrand(x, mean, log_var, beta)
+        objective = getattr(estimator, "objective", "elbo")
+        integrand = self.integrand(x, mean, log_var, beta, objective)
         sample_dmean, sample_dlog_var = sample_gradients(integrand, estimator, mean, log_var, noise)
-        kl, kl_cache = gaussian_kl_forward(mean, log_var)
-        loss, elbo, elbo_cache = elbo_forward(
-            integrand.reconstruction, kl if integrand.kl is None else integrand.kl, beta
-        )
+        analytic_kl, kl_cache = gaussian_kl_forward(mean, log_var)
+        kl = analytic_kl if integrand.kl is None else integrand.kl
+        loss, elbo, elbo_cache = elbo_forward(integrand.reconstruction, kl, beta)
 
         # loss = −mean over B of mean over S of (reconstruction − beta kl)                   (5.5)
         dreconstruction, dkl = elbo_backward(1.0, elbo_cache)
         # reconstruction = log p(x | z)       the decoder's own gradient, the same for every estimator
-        self._store("decoder", integrand.decoder_gradients(), scale=float(dreconstruction[0, 0]))
+        if objective == "importance-weighted":
+            # loss = −mean over B of log mean exp over S: each sample counts by its share    (22.5)
+            loss, elbo, shares = importance_weighted_elbo(integrand.reconstruction, kl, beta)
+            self._store("decoder", integrand.decoder_gradients(shares), scale=-1 / len(x))
+        else:
+            self._store("decoder", integrand.decoder_gradients(), scale=float(dreconstruction[0, 0]))
         # E f(z)                              the estimator's gradient of it, averaged over samples
         weight: np.ndarray = dreconstruction[..., None].astype(self.dtype)
         dmean, dlog_var = (weight * sample_dmean).sum(axis=0), (weight * sample_dlog_var).sum(axis=0)
@@ -348,13 +361,14 @@ class VAE(Model):
         yield "kl", gaussian_kl_forward(mean, log_var)[0]
 
     def integrand(
-        self, x: np.ndarray, mean: np.ndarray, log_var: np.ndarray, beta: float
+        self, x: np.ndarray, mean: np.ndarray, log_var: np.ndarray, beta: float, objective: str = "elbo"
     ) -> DecoderIntegrand:
-        """log p(x|z) as a function of z (S, B, L), minus beta times the sampled KL if that is chosen.
+        """log p(x|z) as a function of z (S, B, L), minus beta times the sampled KL if that is chosen, or needed.
 
-        x is (B, D), mean and log_var are (B, L).
+        x is (B, D), mean and log_var are (B, L). A weight of importance needs it. (22.1)
         """
-        posterior = (mean, log_var) if self.kl == "sampled" else None
+        sampled = self.kl == "sampled" or objective == "importance-weighted"
+        posterior = (mean, log_var) if sampled else None
         return DecoderIntegrand(self.decoder_layers, self.likelihood, x, posterior, beta)
 
     def _noise(self, noise: Any, rng: Any, num_examples: int, num_samples: int) -> np.ndarray:

@@ -18,7 +18,6 @@ __all__ = [
     "SampledKLCache",
     "elbo_backward",
     "elbo_forward",
-    "importance_weighted_bound",
     "sampled_kl_backward",
     "sampled_kl_forward",
 ]
@@ -133,20 +132,3 @@ def sampled_kl_backward(dkl: np.ndarray, cache: SampledKLCache) -> tuple[np.ndar
     # kl = … − log p(z)                               −d log p / d z = z                     (5.7)
     dz = dz + dkl[..., None].astype(cache.z.dtype) * cache.z
     return dz, dmean, dlog_var
-
-
-def importance_weighted_bound(log_weights: np.ndarray) -> np.ndarray:
-    """log of the mean over S of the importance weights p(x, z) / q(z|x), without overflow. (5.9) (5.10)
-
-    Parameters
-    ----------
-    log_weights : ndarray (S, B)
-        reconstruction − sampled KL, in nats.
-
-    Returns
-    -------
-    bound : ndarray (B,)
-        Its expectation is at most log p(x), and approaches it as S grows.
-    """
-    largest = log_weights.max(axis=0)
-    return largest + np.log(np.exp(log_weights - largest).mean(axis=0))

@@ -28,7 +28,7 @@ OPTIMIZERS: dict[str, type[Adam | SGD]] = {"adam": Adam, "sgd": SGD}
 
 # Steps between copies of the last good parameters: rare enough to cost nothing beside a hundred updates.
 _STEPS_BETWEEN_COPIES = 100
-# Examples that evaluation takes at a time, so that a large set needs little memory.
+# Samples (of any example) that evaluation takes at a time, so that a large set needs little memory.
 _EVALUATION_BATCH = 1000
 
 
@@ -84,9 +84,11 @@ def fit(
     optimizer : {"adam", "sgd"}
     rng : Generator, int or None
     validation : ndarray (M, D), optional
-        Evaluated after every epoch with the model's own beta and binarization, with the same noise each time.
+        Evaluated after every epoch with the model's own beta and binarization, with the same noise each time,
+        by the bound that is trained.
     estimator : str or Estimator
-        How the encoder's gradient crosses the sample; for a VAE.
+        How the encoder's gradient crosses the sample; for a VAE. The importance-weighted ones train the bound
+        of that name with num_samples, all others the ELBO.
     num_samples : int, optional
         Samples of z per example; by default the fewest that the estimator can work with.
     kl_warmup_epochs : float
@@ -124,6 +126,9 @@ def fit(
     chosen = make_estimator(estimator)
     samples = chosen.minimum_samples if num_samples is None else num_samples
     samples = check_integer("num_samples", samples, low=chosen.minimum_samples)
+    objective = getattr(chosen, "objective", "elbo")
+    # Bounds of different numbers of samples are different bounds; the ELBO is the same for any number.
+    held_out_samples = samples if objective == "importance-weighted" else 1
     update = OPTIMIZERS[check_choice("optimizer", optimizer, OPTIMIZERS)](model.theta, learning_rate).update
     order_rng, binarize_rng, noise_rng, validation_rng = spawn(as_generator(rng), 4)
     noise, pixel_noise = NoiseStream(noise_rng), NoiseStream(binarize_rng)
@@ -164,7 +169,7 @@ def fit(
             held_out: tuple[float | None, float | None, float | None] = (None, None, None)
             if validation is not None:
                 with _quiet():
-                    held_out = average_terms(model, validation, validation_seed)
+                    held_out = average_terms(model, validation, validation_seed, held_out_samples, objective)
                 if not math.isfinite(held_out[0]):
                     first = minibatch(validation[:_EVALUATION_BATCH], model, NoiseStream(validation_seed))
                     no_noise: np.ndarray = np.zeros((1, len(first), model.latent_dim), model.dtype)
@@ -182,7 +187,11 @@ def _quiet() -> np.errstate:
 
 
 def average_terms(
-    model: VAE | Autoencoder, x: np.ndarray, rng: np.random.Generator | int | None, num_samples: int = 1
+    model: VAE | Autoencoder,
+    x: np.ndarray,
+    rng: np.random.Generator | int | None,
+    num_samples: int = 1,
+    objective: str = "elbo",
 ) -> tuple[float, float, float]:
     """Mean loss, reconstruction and KL over x (N, D), in nats per example, binarized as the model was trained.
 
@@ -194,6 +203,8 @@ def average_terms(
     rng : Generator, int or None
     num_samples : int
         Samples of z per example.
+    objective : {"elbo", "importance-weighted"}
+        Which bound the loss is minus of.
 
     Returns
     -------
@@ -201,9 +212,9 @@ def average_terms(
     """
     pixel_noise, noise = (NoiseStream(stream) for stream in spawn(as_generator(rng), 2))
     totals = np.zeros(3)
-    for rows in _minibatches(np.arange(len(x)), _EVALUATION_BATCH):
+    for rows in _minibatches(np.arange(len(x)), max(1, _EVALUATION_BATCH // num_samples)):
         batch = minibatch(x[rows], model, pixel_noise)
-        elbo: ELBO = model.minibatch_elbo(batch, noise=noise, num_samples=num_samples)
+        elbo: ELBO = model.minibatch_elbo(batch, noise=noise, num_samples=num_samples, objective=objective)
         totals += [-elbo.value.sum(), elbo.reconstruction.sum(), elbo.kl.sum()]
     loss, reconstruction, kl = (totals / len(x)).tolist()
     return loss, reconstruction, kl

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from scratchvae import __version__
 from scratchvae.cli import commands
 from scratchvae.cli.parser import make_parser
 from scratchvae.densities.likelihood import LIKELIHOODS
-from scratchvae.estimators import ESTIMATORS
+from scratchvae.estimators import ESTIMATORS, FURTHER_ESTIMATORS
+from scratchvae.lab.variance import gradient_variance
 from scratchvae.layers.activations import ACTIVATIONS
 from scratchvae.models.vae import VAE
 from scratchvae.training.download import CATALOGUE
@@ -118,6 +120,38 @@ def test_defaults_of_training_are_those_of_fit() -> None:
 def test_help_names_every_choice(verb: str, option: str, choices: Iterable[str]) -> None:
     words = re.findall(r"[\w-]+", str(options_of(verb)[option].help))
     assert set(choices) <= set(words)
+
+
+def estimators_in(verb: str, option: str) -> set[str]:
+    """The estimators that an option's help names."""
+    words = set(re.findall(r"[\w-]+", str(options_of(verb)[option].help)))
+    return words & (ESTIMATORS | FURTHER_ESTIMATORS).keys()
+
+
+def test_help_of_training_names_every_estimator_that_can_train() -> None:
+    x = np.eye(4, dtype=np.float32)
+    can = set()
+    for name in ESTIMATORS | FURTHER_ESTIMATORS:
+        vae = VAE(4, (), 1, rng=0)
+        try:
+            fit(vae, x, epochs=1, batch_size=4, rng=0, estimator=name, progress=False)
+        except (TypeError, ValueError):  # wants an option, or a Hessian
+            continue
+        can.add(name)
+    assert {"score-function-learned-baseline", "importance-weighted-vimco"} < can
+    assert estimators_in("train", "estimator") == can
+
+
+def test_help_of_measuring_names_every_estimator_that_can_be_measured() -> None:
+    x = np.eye(4, dtype=np.float32)
+    can = set()
+    for name in ESTIMATORS | FURTHER_ESTIMATORS:
+        try:
+            gradient_variance(VAE(4, (), 1, rng=0), x, [name], 120, samples_per_estimate=3)
+        except (TypeError, ValueError):  # wants an option, looks elsewhere or follows another bound
+            continue
+        can.add(name)
+    assert estimators_in("variance", "estimators") == can
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from scratchvae.estimators.taylor import Taylor
 from scratchvae.lab.gradient_samples import gradient_samples
 from tests.models.cases import make_case
 from tests.oracles import estimators as oracle
-from tests.oracles.complex_step import complex_step_vjp
+from tests.oracles import vae as vae_oracle
+from tests.oracles.complex_step import assert_close_to_largest, cauchy_second_derivative, complex_step_vjp
 from tests.oracles.quadrature import (
     gauss_hermite,
     gauss_hermite_product,
@@ -267,16 +268,94 @@ def test_examples_of_a_batch_do_not_mix(rng):
                 np.testing.assert_allclose(one[:, b], other, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.equation("14.8")
+def test_second_derivative_of_the_bound_s_terms():
+    # λ for a pixel of either likelihood, and the sampled divergence with its parameters held fixed.
+    logit, pixel, variance, z = sympy.symbols("a x v z", positive=True)
+    probability = 1 / (1 + sympy.exp(-logit))
+    bernoulli = pixel * logit - sympy.log(1 + sympy.exp(logit))
+    assert_identical(sympy.diff(bernoulli, logit, 2), -probability * (1 - probability))
+    assert_identical(sympy.diff(-((pixel - logit) ** 2) / (2 * variance), logit, 2), -1 / variance)
+    divergence = -((z - A) ** 2) / (2 * VARIANCE) + z**2 / 2
+    assert_identical(sympy.diff(divergence, z, 2), 1 - 1 / VARIANCE)
+
+
 @pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize(("depth", "activation"), [(0, "identity"), (1, "tanh"), (2, "softplus")])
+def test_hessian_of_a_decoder_is_that_of_the_oracle(rng, depth, activation, likelihood, kl):
+    case = make_case(rng, depth=depth, activation=activation, likelihood=likelihood, kl=kl, num_samples=2)
+    mean, log_var = case.vae.encode(case.x)
+    z = rng.standard_normal((2, 3, 2))
+    integrand = case.vae.integrand(case.x, mean, log_var, 0.6)
+    integrand.value(case.noise)
+    found = integrand.hessian_diagonal(z)
+    expected = np.empty(z.shape)
+    for s, b, i in np.ndindex(z.shape):
+
+        def along(t, s=s, b=b, i=i):
+            moved = z[s, b].astype(complex)
+            moved[i] = t
+            output = vae_oracle.decode(case.vae.parameters, moved, activation)
+            value = vae_oracle.log_likelihood(case.x[b], output, likelihood, case.vae.likelihood_variance)
+            return value - 0.6 * (kl == "sampled") * vae_oracle.log_ratio(moved, mean[b], np.exp(log_var[b]))
+
+        expected[s, b, i] = cauchy_second_derivative(along, z[s, b, i])
+    assert_close_to_largest(found, expected, 1e-10)
+    # And what was evaluated last is still what the decoder's own gradients are of.
+    fresh = case.vae.integrand(case.x, mean, log_var, 0.6)
+    fresh.value(case.noise)
+    np.testing.assert_array_equal(integrand.decoder_gradients()[0][0], fresh.decoder_gradients()[0][0])
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_to_first_order_it_trains_a_vae(rng, name, kl):
+def test_it_trains_a_vae(rng, name, order, kl):
     case = make_case(rng, num_samples=2, kl=kl)
     expected_loss, expected = case.vae.loss_and_gradients(case.x, case.noise)
-    loss, gradients = case.vae.loss_and_gradients(case.x, case.noise, estimator=make_estimator(name, order=1))
+    estimator = make_estimator(name, order=order)
+    loss, gradients = case.vae.loss_and_gradients(case.x, case.noise, estimator=estimator)
     assert loss == expected_loss
     np.testing.assert_array_equal(gradients["decoder.0.weight"], expected["decoder.0.weight"])
-    with pytest.raises(ValueError, match="DecoderIntegrand offers no hessian_diagonal: take order=1"):
-        case.vae.loss_and_gradients(case.x, case.noise, estimator=name)
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_expectation_for_a_vae_is_the_pathwise_one(rng, name, order, kl):
+    # Linear with a Gaussian likelihood: polynomials of degree four in the noise, for which three nodes are exact.
+    case = make_case(rng, depth=0, likelihood="gaussian", kl=kl, batch=2)
+    nodes, weights = gauss_hermite_product(3, 2)
+    means, spreads = [], []
+    for estimator in ("pathwise", make_estimator(name, order=order)):
+        gradients = []
+        for node in nodes:
+            case.vae.loss_and_gradients(case.x, np.tile(node, (2, 1)), estimator=estimator)
+            gradients.append(case.vae.gradient.copy())
+        means.append(weights @ np.array(gradients))
+        encoder = [n for n, key in enumerate(case.vae.gradients) if key.startswith("encoder")]
+        size = sum(list(case.vae.gradients.values())[n].size for n in encoder)
+        spreads.append((weights @ (np.array(gradients) - means[-1]) ** 2)[:size].sum())
+    np.testing.assert_allclose(means[1], means[0], rtol=0, atol=1e-12 * np.abs(means[0]).max())
+    if name == "taylor-pathwise" and order == 2 and kl == "analytic":
+        assert spreads[1] < spreads[0], "only mixed derivatives are left to be noisy"
+
+
+def test_an_integrand_without_a_hessian_is_refused_at_order_two():
+    class Bare:
+        evaluations = differentiations = 0
+
+        def value(self, z):
+            return z.sum(axis=-1)
+
+        def value_and_gradient(self, z):
+            return self.value(z), np.ones_like(z)
+
+    arguments = (Bare(), np.zeros(2), np.zeros(2), np.ones((3, 2)))
+    make_estimator("taylor-pathwise", order=1).sample_gradients(*arguments)
+    with pytest.raises(ValueError, match="Bare offers no hessian_diagonal: take order=1"):
+        make_estimator("taylor-pathwise").sample_gradients(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,13 @@ def assert_linear(backward, cotangent, other):
             f"gradient {name}"
         )
         assert not np.any(zero), f"gradient {name}: not zero for a zero cotangent"
+
+
+def cauchy_second_derivative(function, point, radius=0.05, count=24):
+    """f″(x) = 2/(n r²) Σ f(x + r e^{iθ}) e^{−2iθ}: Cauchy's integral on a circle, for f analytic within it.
+
+    No difference of nearby numbers: what is left is rounding of f over r². `point` is one number.
+    """
+    turns = np.exp(2j * np.pi * np.arange(count) / count)
+    values = np.array([function(point + radius * turn) for turn in turns])
+    return float(np.real(2 * (values / turns**2).mean() / radius**2))

@@ -140,3 +140,44 @@ def running_mean(values, decay):
         past = sum(w * v for w, v in zip(weights, values[:t], strict=True)) / sum(weights) if t else 0.0
         centered.append(value - past)
     return centered
+
+
+# --- the importance-weighted bound ------------------------------------------------------------------------
+
+
+class Target(NamedTuple):
+    """log p(x, z) of a logistic observation: z (..., 1) → (...), and its slope."""
+
+    value: object
+    gradient: object
+
+
+def logistic_target(sharpness=1.3, offset=0.4, count=3):
+    """−½z² − count · log(1 + exp(−(sharpness z + offset))): smooth, and no Gaussian."""
+
+    def value(z):
+        return (-(z**2) / 2 - count * np.log(1 + np.exp(-(sharpness * z + offset)))).sum(axis=-1)
+
+    def gradient(z):
+        return -z + count * sharpness / (1 + np.exp(sharpness * z + offset))
+
+    return Target(value, gradient)
+
+
+def gaussian_target(mean, deviation):
+    """log N(z; mean, deviation²), normalised."""
+    return Target(
+        lambda z: (
+            -(((z - mean) / deviation) ** 2) / 2 - math.log(deviation) - math.log(2 * math.pi) / 2
+        ).sum(axis=-1),
+        lambda z: -(z - mean) / deviation**2,
+    )
+
+
+def log_mean_weight(log_joint, mean, log_var, noise, beta=1.0):
+    """log (1/K) Σ exp(f(z_k) − beta log q(z_k)), from the definition: noise (K, N, 1) → (N,); complex is welcome."""
+    deviation = np.exp(log_var / 2)
+    density = np.exp(-(noise**2) / 2) / (deviation * np.sqrt(2 * np.pi))
+    log_weights = log_joint(mean + deviation * noise) - beta * np.log(density).sum(axis=-1)
+    shift = np.real(log_weights).max(axis=0)
+    return shift + np.log(np.exp(log_weights - shift).sum(axis=0) / len(noise))

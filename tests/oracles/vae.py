@@ -107,6 +107,17 @@ def vae_loss(parameters, x, noise, *, beta=1.0, **settings):
     return -sum(terms) / len(terms)
 
 
+def importance_weighted_loss(parameters, x, noise, *, beta=1.0, **settings):
+    """Minus the mean over examples of log mean exp over samples of log p(x|z) − beta · log-ratio. (22.5)"""
+    reconstruction, ratio = vae_terms(parameters, x, noise, **settings | {"kl": "sampled"})
+    total = 0.0
+    for b in range(len(x)):
+        log_weights = [r[b] - beta * d[b] for r, d in zip(reconstruction, ratio, strict=True)]
+        shift = max(np.real(w).max() for w in log_weights)
+        total = total - shift - np.log(sum(np.exp(w - shift) for w in log_weights) / len(noise))
+    return total / len(x)
+
+
 def autoencoder_loss(parameters, x, *, activation, likelihood, variance=1.0):
     """Minus the mean over examples of log p(x | code)."""
     depth = count_layers(parameters, "encoder")

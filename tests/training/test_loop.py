@@ -390,9 +390,9 @@ def test_average_takes_as_many_samples_as_asked_for(rng, monkeypatch):
     model, asked = make(), []
     right = model.minibatch_elbo
 
-    def record(x, noise, num_samples):
+    def record(x, noise, num_samples, objective):
         asked.append(num_samples)
-        return right(x, noise=noise, num_samples=num_samples)
+        return right(x, noise=noise, num_samples=num_samples, objective=objective)
 
     monkeypatch.setattr(model, "minibatch_elbo", record)
     average_terms(model, grey(rng), 0)
