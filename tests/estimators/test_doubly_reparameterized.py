@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sympy
+from tests.oracles.sampling import assert_sampled_mean_is_exact, looks_biased, needed_samples
 
 from scratchvae.estimators import FunctionIntegrand, LogWeight, make_estimator
 from scratchvae.estimators.doubly_reparameterized import DoublyReparameterized
@@ -15,7 +16,6 @@ from tests.models.cases import assert_refused, make_case
 from tests.oracles import estimators as oracle
 from tests.oracles.complex_step import COMPLEX_STEP_TOLERANCE, assert_close_to_largest, complex_step_vjp
 from tests.oracles.quadrature import gauss_hermite, gauss_hermite_product
-from tests.oracles.sampling import assert_sampled_mean_is_exact, looks_biased, needed_samples
 
 PATHWISE = "importance-weighted-pathwise"
 DOUBLY = "importance-weighted-doubly-reparameterized"

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import sympy
+from tests.oracles.sampling import assert_sampled_mean_is_exact, looks_biased, needed_samples
 
 from scratchvae.estimators import FunctionIntegrand, make_estimator
 from scratchvae.estimators.antithetic import Antithetic
@@ -32,7 +33,6 @@ from tests.oracles.quadrature import (
     symbolic_expectation,
     symbolic_variance,
 )
-from tests.oracles.sampling import assert_sampled_mean_is_exact, looks_biased, needed_samples
 
 A, DELTA, RATE = sympy.symbols("a delta eta", real=True)
 DEVIATION = sympy.Symbol("sigma", positive=True)
