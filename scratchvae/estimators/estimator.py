@@ -16,7 +16,9 @@ class Estimator(Protocol):
 
     Two attributes more may be there, and are False where they are not: `looks_elsewhere`, whether f is
     evaluated at other points than the samples of the given noise; and `path_only`, whether an f that depends
-    on mean and log_var for beside z is to be differentiated along z alone.
+    on mean and log_var for beside z is to be differentiated along z alone. One that learns from call to call
+    has two methods more, by which a checkpoint keeps what it has learned: `state()`, a dict of arrays, and
+    `load_state(state)`.
     """
 
     name: str
