@@ -206,12 +206,16 @@ def resuming(folder: Path) -> Iterator[Saver]:
         found, refused = newest_checkpoint(folder)
         for sentence in refused:
             _say(f"{sentence}; going on from {found.path.name}, step {found.values.get('step')}")
-        saver = Saver(plan_of(found), found.run, found)
-        if changed := [
-            f"{name} {old!r} (now {saver.versions.get(name)!r})"
-            for name, old in dict(found.values["versions"]).items()
-            if saver.versions.get(name) != old
-        ]:
+        plan = plan_of(found)
+        try:
+            saver, before = Saver(plan, found.run, found), dict(found.values["versions"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{found.path} does not say how to go on: {error}") from None
+        now = saver.versions
+        changed = [
+            f"{name} {old!r} (now {now.get(name)!r})" for name, old in before.items() if now.get(name) != old
+        ]
+        if changed:
             _say(f"{folder} was saved with {', '.join(changed)}: the last bits may come out otherwise")
         with _deferred_interrupt(saver):
             yield saver

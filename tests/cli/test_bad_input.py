@@ -151,6 +151,8 @@ OPTIONS = [
     *((verb, "--epochs", text, "at least 0") for verb in ("train", "variance") for text in NOT_WHOLE),
     *(("train", "--learning-rate", text, "expected a") for text in ("0", *NOT_FINITE)),
     *(("train", "--kl-warmup", text, "at least 0") for text in NOT_FINITE),
+    *(("train", "--checkpoint-steps", text, "at least 1") for text in ("0", *NOT_WHOLE)),
+    *(("train", "--checkpoint-minutes", text, "expected a") for text in ("0", *NOT_FINITE)),
     *(("check", "--input-dim", text, "at least 1") for text in ("0", *NOT_WHOLE)),
     *(("check", "--entries", text, "at least 1") for text in ("0", *NOT_WHOLE)),
     *(("variance", "--estimators", text, "pathwise,score-function") for text in ("", ",", "pathwise,")),
