@@ -43,8 +43,8 @@ OPTIONS = [
 LONGEST_LIFE = 0.5  # of a process, in seconds
 
 
-def work(arguments: list[str], life: float | None) -> bool:
-    """Run a command in a process of its own, and kill it after so many seconds; whether it ended before."""
+def work(arguments: list[str], life: float | None) -> tuple[int, bool]:
+    """Run a command in a process of its own, and kill it after so many seconds; its number, and whether it ended."""
     child = os.fork()
     if child == 0:
         silent = os.open(os.devnull, os.O_WRONLY)
@@ -57,7 +57,7 @@ def work(arguments: list[str], life: float | None) -> bool:
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0:
         raise SystemExit(f"`scratchvae {' '.join(arguments)}` ended with status {os.WEXITSTATUS(status)}")
-    return os.WIFEXITED(status)
+    return child, os.WIFEXITED(status)
 
 
 def without_seconds(records: list[dict]) -> list[dict]:
@@ -89,10 +89,12 @@ def kill_until_it_ends(train: list[str], folder: Path, moments: random.Random, k
         step = newest_checkpoint(folder)[0].values["step"] if begun else 0
         life = moments.uniform(0, LONGEST_LIFE) if len(record) < kills else None
         # a process that died before its first checkpoint has nothing to go on from, and begins again
-        if work(["resume", str(folder)] if begun else train, life):
+        child, ended = work(["resume", str(folder)] if begun else train, life)
+        if ended:
             return record
-        halves = len(list(folder.glob(".checkpoint-*.part"))) if folder.is_dir() else 0
-        record.append({"after_seconds": round(life, 4), "from_step": step, "in_a_save": halves > 0})
+        # what it was writing is still there under the temporary name, which has its number
+        half = folder.is_dir() and any(folder.glob(f".checkpoint-*.{child}.part"))
+        record.append({"after_seconds": round(life, 4), "from_step": step, "in_a_save": half})
 
 
 def main() -> None:
