@@ -49,6 +49,8 @@ class TrainingInterrupted(KeyboardInterrupt):
 class Checkpoints:
     """Where `fit` saves its state, and how often: always at the beginning, at the end and on Ctrl-C.
 
+    A checkpoint takes four times the room of the parameters with Adam; there are two, and for a moment three.
+
     Parameters
     ----------
     folder : str or path
