@@ -168,11 +168,6 @@ def first_step() -> str:
     return _markdown(["compiled kernels", "until the first step has ended"], rows) + _environment(record)
 
 
-TABLES = {
-    "products": products,
-    "kernels": kernels,
-    "step-profile": step_profile,
-    "first-step": first_step,
 def kill_and_resume() -> str:
     """How often a run was killed, and what came out otherwise."""
     record = _read("kill_and_resume.json")
@@ -186,6 +181,10 @@ def kill_and_resume() -> str:
 
 
 TABLES = {
+    "products": products,
+    "kernels": kernels,
+    "step-profile": step_profile,
+    "first-step": first_step,
     "kill-and-resume": kill_and_resume,
     "training-step": training_step,
     "variance-digits": lambda: variance("variance-digits"),

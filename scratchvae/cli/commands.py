@@ -7,8 +7,7 @@ that a reader of the table who goes away takes nothing with him.
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,20 @@ import numpy as np
 from scratchvae import plots
 from scratchvae.cli import tables
 from scratchvae.cli.files import check_json, prepare_out, say_written, write_json, writing
+from scratchvae.cli.options import (
+    MODEL_OPTIONS,
+    batch_size_of,
+    check_samples,
+    data_of,
+    dataset_of,
+    epochs_of,
+    image_shape,
+    make,
+    model_arguments,
+    refuse,
+    stem,
+    vae_of,
+)
 from scratchvae.estimators import ESTIMATORS, make_estimator
 from scratchvae.lab.gradcheck import check_gradients
 from scratchvae.lab.likelihood import evaluate as evaluate_model
@@ -37,24 +50,10 @@ from scratchvae.validation import check_choice
 
 __all__ = ["check", "check_json", "data", "evaluate", "resume", "sample", "train", "variance"]
 
-# Images of at most this many pixels get the small model, long training and small minibatches: the digits.
-_SMALL_IMAGE = 64
 # Moments at which the variance is measured: the gradient changes fastest at the start.
 _MOMENTS = (0, 1, 3, 10, 30, 100, 300, 1000)
-# Options that describe a model, and those among all options that only a VAE understands.
-_MODEL_OPTIONS = (
-    "hidden",
-    "latent_dim",
-    "activation",
-    "likelihood",
-    "likelihood_variance",
-    "beta",
-    "kl",
-    "binarize",
-)
 # What `check` takes where nothing is said.
 _CHECK_DEFAULTS = {"model": "vae", "input_dim": 64, "batch_size": 4}
-_VAE_OPTIONS = ("beta", "kl", "estimator", "samples", "kl_warmup")
 
 
 def variance(options: argparse.Namespace) -> bool:
@@ -65,21 +64,19 @@ def variance(options: argparse.Namespace) -> bool:
     seed = options.seed
     if options.run is None:
         dataset = load_dataset("digits" if options.data is None else options.data)
-        vae = VAE(**_model_arguments(options, dataset.train.shape[1]), rng=spawn(seed, 1)[0])
-        name = _stem(dataset)
+        vae = VAE(**model_arguments(options, dataset.train.shape[1]), rng=spawn(seed, 1)[0])
+        name = stem(dataset)
     else:
-        _refuse(
-            options, (*_MODEL_OPTIONS, "epochs"), "has no effect on a trained run: leave it out, or --run"
-        )
+        refuse(options, (*MODEL_OPTIONS, "epochs"), "has no effect on a trained run: leave it out, or --run")
         run = load_run(options.run)
-        vae = _vae_of(run, options.run)
-        dataset = _data_of(run, options)
+        vae = vae_of(run, options.run)
+        dataset = data_of(run, options)
         name = options.run.resolve().name
     settings = {
         "data": dataset.name,
         "seed": seed,
         "num_samples": options.samples,
-        "batch_size": _batch_size(options, vae.input_dim),
+        "batch_size": batch_size_of(options, vae.input_dim),
     }
     if settings["batch_size"] > len(dataset.train):
         raise ValueError(
@@ -88,7 +85,7 @@ def variance(options: argparse.Namespace) -> bool:
         )
     out = prepare_out(options.out, f"variance-{name}")
     if options.run is None:
-        epochs = settings["epochs"] = _epochs(options, dataset)
+        epochs = settings["epochs"] = epochs_of(options, dataset)
         moments = variance_during_training(
             vae,
             dataset.train,
@@ -132,7 +129,7 @@ def _measure(
 
 def check(options: argparse.Namespace) -> bool:
     """Check a model's gradients; False if one is wrong."""
-    model = _make(options, options.input_dim, options.seed)
+    model = make(options, options.input_dim, options.seed)
     out = None if options.out is None else prepare_out(options.out, "")
     report = check_gradients(
         model,
@@ -170,7 +167,7 @@ def _check_caption(options: argparse.Namespace, model: VAE | Autoencoder) -> str
 def _again(options: argparse.Namespace) -> str:
     """The command that checks the same model on the same data, in as few words as it takes."""
     words = ["scratchvae check"]
-    for name in ("model", "input_dim", *_MODEL_OPTIONS, "batch_size", "samples"):
+    for name in ("model", "input_dim", *MODEL_OPTIONS, "batch_size", "samples"):
         value = getattr(options, name)
         if name == "hidden" and value is not None:
             value = ",".join(map(str, value)) or "none"
@@ -183,24 +180,24 @@ def train(options: argparse.Namespace) -> bool:
     """Train a model and write a run directory."""
     dataset = load_dataset("digits" if options.data is None else options.data)
     initial_rng, training_rng = spawn(options.seed, 2)
-    model = _make(options, dataset.train.shape[1], initial_rng)
+    model = make(options, dataset.train.shape[1], initial_rng)
     of_fit: dict[str, Any] = {
-        "epochs": _epochs(options, dataset),
-        "batch_size": _batch_size(options, model.input_dim),
+        "epochs": epochs_of(options, dataset),
+        "batch_size": batch_size_of(options, model.input_dim),
         "learning_rate": options.learning_rate,
         "optimizer": check_choice("--optimizer", options.optimizer, OPTIMIZERS),
         "estimator": options.estimator or "pathwise",
         "num_samples": options.samples,
         "kl_warmup_epochs": options.kl_warmup or 0.0,
     }
-    _check_samples(of_fit["estimator"], options.samples)
+    check_samples(of_fit["estimator"], options.samples)
     settings = {
         "data": dataset.name,
         "image_shape": list(dataset.image_shape),
         "seed": options.seed,
         **of_fit,
     }
-    out = prepare_out(options.out, f"{options.model}-{_stem(dataset)}")
+    out = prepare_out(options.out, f"{options.model}-{stem(dataset)}")
     if not options.overwrite:
         _refuse_to_replace(out)
     often = {"steps": options.checkpoint_steps, "minutes": options.checkpoint_minutes}
@@ -221,7 +218,7 @@ def resume(options: argparse.Namespace) -> bool:
     """Go on with a run from its newest checkpoint, and write a run directory as `train` does."""
     out = options.run
     notes = plan_of(newest_checkpoint(out)[0]).notes
-    dataset = _dataset_of(notes, options)
+    dataset = dataset_of(notes, options)
     with _keeping_what_diverged(out, notes, dataset):
         run = resume_fit(out, dataset.train, validation=dataset.test, epochs=options.epochs)
     return _conclude(out, run, dataset, options.json)
@@ -275,8 +272,8 @@ def evaluate(options: argparse.Namespace) -> bool:
     """Evaluate a run on its data's test set, or on other data of the same shape."""
     run = load_run(options.run)
     if options.likelihood_samples:
-        _vae_of(run, options.run)
-    dataset = _data_of(run, options)
+        vae_of(run, options.run)
+    dataset = data_of(run, options)
     result = evaluate_model(
         run.model,
         getattr(dataset, options.part),
@@ -294,8 +291,8 @@ def evaluate(options: argparse.Namespace) -> bool:
 def sample(options: argparse.Namespace) -> bool:
     """Draw images from a VAE's prior into a picture and a file of arrays."""
     run = load_run(options.run)
-    vae = _vae_of(run, options.run)
-    shape = _image_shape(run, options.run)
+    vae = vae_of(run, options.run)
+    shape = image_shape(run, options.run)
     name = options.run.resolve().name
     out = prepare_out(options.out, f"samples-{name}")
     images = vae.sample(options.count, options.seed)
@@ -318,103 +315,3 @@ def data(options: argparse.Namespace) -> bool:
     write_json(options.json, {"datasets": [vars(status) for status in statuses]})
     tables.print_data(statuses)
     return not any(map(tables.is_damaged, statuses))
-
-
-def _refuse(options: argparse.Namespace, names: Iterable[str], why: str) -> None:
-    """An option that would be ignored in silence is refused."""
-    for name in names:
-        if getattr(options, name, None) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} {why}")
-
-
-def _model_arguments(options: argparse.Namespace, input_dim: int) -> dict[str, Any]:
-    """Arguments of a model's constructor: sizes, and whatever else was given."""
-    if options.likelihood != "gaussian":
-        _refuse(
-            options, ["likelihood_variance"], "belongs to --likelihood gaussian: leave it out, or add that"
-        )
-    small = input_dim <= _SMALL_IMAGE
-    defaults = {"hidden": (64,) if small else (400,), "latent_dim": 8 if small else 20}
-    given = {name: value for name in _MODEL_OPTIONS if (value := getattr(options, name)) is not None}
-    if options.binarize == "none":
-        given["binarize"] = None
-    return {"input_dim": input_dim, **defaults, **given}
-
-
-def _make(options: argparse.Namespace, input_dim: int, rng: np.random.Generator | int) -> VAE | Autoencoder:
-    if options.model == "vae":
-        return VAE(**_model_arguments(options, input_dim), rng=rng)
-    _refuse(options, _VAE_OPTIONS, "is for a VAE: leave it out with --model autoencoder")
-    return Autoencoder(**_model_arguments(options, input_dim), rng=rng)
-
-
-def _check_samples(estimator: str, samples: int | None) -> None:
-    fewest = make_estimator(estimator).minimum_samples
-    if samples is not None and samples < fewest:
-        raise ValueError(
-            f"--samples is {samples}, expected at least {fewest}: {estimator} compares the samples of one "
-            "image with each other"
-        )
-
-
-def _epochs(options: argparse.Namespace, dataset: Dataset) -> int:
-    default = 100 if dataset.train.shape[1] <= _SMALL_IMAGE else 10
-    return default if options.epochs is None else int(options.epochs)
-
-
-def _batch_size(options: argparse.Namespace, input_dim: int) -> int:
-    return options.batch_size or (64 if input_dim <= _SMALL_IMAGE else 128)
-
-
-def _vae_of(run: Run, folder: Path) -> VAE:
-    if not isinstance(run.model, VAE):
-        message = (
-            f"{folder} holds a plain autoencoder, which has no prior and no log p(x); expected a VAE's run"
-        )
-        raise ValueError(message)  # noqa: TRY004 - a wrong folder, not a wrong type
-    return run.model
-
-
-def _data_of(run: Run, options: argparse.Namespace) -> Dataset:
-    """The data that a run was trained on, or other data of as many pixels."""
-    dataset = _dataset_of(run.settings, options)
-    if dataset.train.shape[1] != run.model.input_dim:
-        raise ValueError(
-            f"{dataset.name} has {dataset.train.shape[1]} pixels per image, but the run's model expects "
-            f"{run.model.input_dim}; choose other --data, or train on these"
-        )
-    return dataset
-
-
-def _dataset_of(settings: dict[str, Any], options: argparse.Namespace) -> Dataset:
-    """The data of --data, or those that a run's settings name."""
-    name = settings.get("data") if options.data is None else options.data
-    if not isinstance(name, str):
-        message = f"{options.run} does not say what data it was trained on; name it with --data"
-        raise ValueError(message)  # noqa: TRY004 - an incomplete file, not a wrong type
-    try:
-        return load_dataset(name)
-    except ValueError as error:
-        if options.data is not None:
-            raise
-        raise ValueError(f"{error}; the run was trained on it, --data names another place") from None
-
-
-def _image_shape(run: Run, folder: Path) -> tuple[int, ...]:
-    """The shape of one image of a run; one row of pixels where the run does not say."""
-    pixels = run.model.input_dim
-    shape = run.settings.get("image_shape", [1, pixels])
-    if not (
-        isinstance(shape, list)
-        and all(isinstance(size, int) and size > 0 for size in shape)
-        and math.prod(shape) == pixels
-    ):
-        raise ValueError(
-            f"{folder / 'config.json'} is damaged: its image_shape is {shape!r}, expected sizes with the "
-            f"product {pixels}"
-        )
-    return tuple(shape)
-
-
-def _stem(dataset: Dataset) -> str:
-    return Path(dataset.name).stem
