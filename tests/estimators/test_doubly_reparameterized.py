@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sympy
-from tests.oracles.sampling import assert_sampled_mean_is_exact, looks_biased, needed_samples
 
 from scratchvae.estimators import FunctionIntegrand, LogWeight, make_estimator
 from scratchvae.estimators.doubly_reparameterized import DoublyReparameterized
@@ -183,18 +182,18 @@ def test_pathwise_is_the_derivative_of_the_bound_at_the_given_noise(rng, beta):
 
 
 @pytest.mark.parametrize("name", [PATHWISE, DOUBLY, VIMCO])
-def test_sampled_mean_is_the_exact_gradient(rng, name):
+def test_sampled_mean_is_the_exact_gradient(rng, chance, name):
     noise, weights = rule(2, 80)
-    exact = exact_gradient(2, 80)
+    exact = np.ravel(exact_gradient(2, 80))
     variances = [weights @ (estimate - weights @ estimate) ** 2 for estimate in estimates(name, noise)]
-    samples = needed_samples(exact, variances)
-    assert samples < 1_500_000
-    drawn = rng.standard_normal((2, samples, 1))
-    means = [estimate.mean() for estimate in estimates(name, drawn)]
-    assert_sampled_mean_is_exact(means, exact, variances, samples)
+    draws = chance.draws_needed(variances, 0.06 * exact)
+    assert draws < 2_000_000
+    drawn = rng.standard_normal((2, draws, 1))
+    sampled = np.column_stack([np.ravel(estimate) for estimate in estimates(name, drawn)])
+    chance.assert_unbiased(sampled, exact, variances, bias=0.06 * exact)
     # Noise that is a tenth too wide.
-    means = [estimate.mean() for estimate in estimates(name, 1.1 * drawn)]
-    assert looks_biased(means, exact, variances, samples)
+    sampled = np.column_stack([np.ravel(estimate) for estimate in estimates(name, 1.1 * drawn)])
+    assert not chance.check_unbiased(sampled, exact, variances).passed
 
 
 def test_the_published_setting_in_which_it_loses(rng):

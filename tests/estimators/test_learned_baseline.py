@@ -7,7 +7,6 @@ import copy
 import numpy as np
 import pytest
 import sympy
-from tests.oracles.sampling import assert_sampled_mean_is_exact, looks_biased, needed_samples
 
 from scratchvae.estimators import FunctionIntegrand, make_estimator
 from scratchvae.estimators.antithetic import Antithetic
@@ -326,7 +325,7 @@ def test_variances_are_the_closed_forms(offset):
 # --- expectation: by sampling -----------------------------------------------------------------------------
 
 
-def test_sampled_mean_is_the_exact_gradient(rng):
+def test_sampled_mean_is_the_exact_gradient(rng, chance):
     a, v = 1.3, 0.5
     known, mean, log_var = oracle.quadratic(0.0), np.array([a]), np.log([v])
     integrand = FunctionIntegrand(known.value)
@@ -336,16 +335,18 @@ def test_sampled_mean_is_the_exact_gradient(rng):
     off = float(estimator.predict(np.array([[a, np.log(v)]]))[0]) - (a**2 + v)
     assert abs(off) < 1.0
     variances = (8 * a**2 + 6 * v + (off - 2 * v) ** 2 / v, 10 * a**2 * v + 6 * v**2 + (off - 4 * v) ** 2 / 2)
-    exact = (2 * a, v)
-    samples = needed_samples(exact, variances)
-    assert samples < 2_000_000
-    noise = rng.standard_normal((samples, 1))
-    means = [g.mean() for g in copy.deepcopy(estimator).sample_gradients(integrand, mean, log_var, noise)]
-    assert_sampled_mean_is_exact(means, exact, variances, samples)
+    exact = np.array([2 * a, v])
+    draws = chance.draws_needed(variances, 0.06 * exact)
+    assert draws < 2_500_000
+    noise = rng.standard_normal((draws, 1))
+
+    def sampled(learned, integrand):
+        return np.concatenate(learned.sample_gradients(integrand, mean, log_var, noise), axis=1)
+
+    chance.assert_unbiased(sampled(copy.deepcopy(estimator), integrand), exact, variances, bias=0.06 * exact)
     # Planted: a tenth of each sample's own value in its baseline.
     own = FunctionIntegrand(lambda z: 0.9 * known.value(z))
-    means = [g.mean() for g in estimator.sample_gradients(own, mean, log_var, noise)]
-    assert looks_biased(means, exact, variances, samples)
+    assert not chance.check_unbiased(sampled(estimator, own), exact, variances).passed
 
 
 # --- state, training, the lab -----------------------------------------------------------------------------
