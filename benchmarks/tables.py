@@ -1,4 +1,4 @@
-"""Write the measured tables into README.md and benchmarks/README.md from the committed results.
+"""Write the measured tables into README.md and into the documents beside this file from the committed results.
 
 python benchmarks/tables.py           rewrites the blocks between <!-- table: NAME --> and <!-- end -->
 python benchmarks/tables.py --check   exits 1 if a block is not what the results say
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-DOCUMENTS = (HERE.parent / "README.md", HERE / "README.md")
+DOCUMENTS = (HERE.parent / "README.md", HERE / "README.md", HERE / "planted_bugs.md")
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -100,7 +100,77 @@ def training_step() -> str:
     return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
 
 
+def _threads_of(seen: str) -> str:
+    """Links to where public code had it."""
+    return ", ".join(
+        f"[{thread}](https://github.com/{thread.replace('#', '/issues/')})"
+        for thread in seen.split(", ")
+        if seen
+    )
+
+
+def planted_gradients() -> str:
+    """Each mistake in the gradient, and which checks find it."""
+    record = _read("planted_bugs.json")
+    rows = [
+        [
+            row["name"],
+            f"`{row['subject']}`",
+            "found" if row["own_differences"] else "let through",
+            ", ".join(f"{scale:g}" for scale in row["check_gradients"]),
+            f"`{row['also']}`" if row["also"] else "",
+            _threads_of(row["seen"]),
+        ]
+        for row in record["gradients"]
+    ]
+    columns = ["mistake", "planted in", "differences of its own loss"]
+    columns += ["`check_gradients`, at loss scales", "and by", "seen in"]
+    return _markdown(columns, rows) + f"\nSeed {record['seed']}. " + _environment(record).strip() + "\n"
+
+
+def planted_elsewhere() -> str:
+    """Each mistake that no check of the loss's gradient sees, and the check that finds it."""
+    rows = [
+        [
+            row["name"].lstrip("0123456789. "),
+            f"`{row['subject']}`" if row["subject"] else "",
+            ", ".join(f"{scale:g}" for scale in row["found"]) if len(row["found"]) > 1 else "",
+            row["check"] if "`" in row["check"] else f"`{row['check']}`",
+            _threads_of(row["seen"]),
+        ]
+        for row in _read("planted_bugs.json")["elsewhere"]
+    ]
+    return _markdown(["mistake", "planted in", "at scales", "found by", "seen in"], rows)
+
+
+def planted_counts() -> str:
+    """How many, and how many of them are found."""
+    record = _read("planted_bugs.json")
+    gradients, elsewhere = record["gradients"], record["elsewhere"]
+    found = sum(row["check_gradients"] == record["scales"] for row in gradients)
+    consistent = [row for row in gradients if row["also"]]
+    own = sum(row["own_differences"] for row in gradients)
+    rows = [
+        (
+            "in the loss or its gradient",
+            len(gradients),
+            f"{found} by `check_gradients`, at each of three scales of the loss",
+        ),
+        ("the same, seen by differences of the code's own loss", len(gradients), own),
+        (
+            "of these, consistent in forward and backward",
+            len(consistent),
+            f"{len(consistent)} by a second check as well",
+        ),
+        ("elsewhere", len(elsewhere), f"{sum(bool(row['found']) for row in elsewhere)} by the check named"),
+    ]
+    return _markdown(["mistakes", "planted", "found"], [[str(cell) for cell in row] for row in rows])
+
+
 TABLES = {
+    "planted-gradients": planted_gradients,
+    "planted-elsewhere": planted_elsewhere,
+    "planted-counts": planted_counts,
     "training-step": training_step,
     "variance-digits": lambda: variance("variance-digits"),
     "variance-mnist": lambda: variance("variance-mnist"),
