@@ -462,3 +462,21 @@ def test_importance_weighted_bound_against_fifty_digits(rng, offset):
             assert bound[b] == pytest.approx(float(naive), rel=1e-14, abs=1e-13)
     assert (bound >= log_weights.mean(axis=0)).all()
     np.testing.assert_array_equal(importance_weighted_bound(log_weights[:1]), log_weights[0])
+
+
+def test_importance_weights_that_differ_by_more_than_the_largest_exponential_do_not_overflow():
+    # exp(2000) is infinite: only the distance to the largest weight may be exponentiated.
+    log_weights = np.array([[-2000.0, 0.0, -5.0], [0.0, -2000.0, -2005.0]])
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        bound = importance_weighted_bound(log_weights)
+    np.testing.assert_allclose(bound, np.array([0.0, 0.0, -5.0]) - np.log(2), rtol=1e-15)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_loss_is_a_float_and_its_terms_are_double_whatever_came(rng, sampled):
+    reconstruction, kl = (
+        rng.random(shape).astype(np.float32) for shape in ((2, 3), (2, 3) if sampled else (3,))
+    )
+    loss, elbo, _ = elbo_forward(reconstruction, kl, 0.5)
+    assert type(loss) is float
+    assert {term.dtype for term in elbo} == {np.dtype(np.float64)}
