@@ -342,15 +342,15 @@ def test_derived_noise_is_a_function_of_the_noise_and_uncorrelated_with_it(rng):
 
 
 def test_steps_by_hand():
-    # Hypotenuses of 3 and 4, of 5 and 12, and of the noise 12 or of a normal of its own, −12, with the radius 5.
+    # Hypotenuses of 3 and 4, of 8 and 15, and of the noise 12 or of a normal of its own, −12, with the radius 5.
     noise = np.array([[12.0], [-12.0]])
     up, down, out = MeasureValued(coupled=True)._steps(noise, np.array([[[3.0], [3.0]], [[4.0], [4.0]]]))
     for radius in (up, down):
         np.testing.assert_array_equal(radius, [[5.0], [5.0]])
     np.testing.assert_array_equal(out, [[13.0], [-13.0]])
-    extra = np.array([3.0, 4.0, 5.0, 12.0, -12.0]).reshape(5, 1, 1)
+    extra = np.array([3.0, 4.0, 8.0, 15.0, -12.0]).reshape(5, 1, 1)
     steps = MeasureValued(coupled=False)._steps(noise[:1], extra)
-    np.testing.assert_array_equal(np.ravel(steps), [5.0, 13.0, -13.0])
+    np.testing.assert_array_equal(np.ravel(steps), [5.0, 17.0, -13.0])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

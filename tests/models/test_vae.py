@@ -281,11 +281,12 @@ def test_nothing_is_differentiated_that_nobody_asked_for(rng, monkeypatch):
         "matmul_transposed_right",
         lambda dy, weight: products.append(weight.shape) or right(dy, weight),
     )
-    case = make_case(rng, depth=0, num_samples=2)
-    case.vae.loss_and_gradients(case.x, case.noise, estimator="score-function")
-    assert products == []
-    case.vae.loss_and_gradients(case.x, case.noise)
-    assert products == [case.vae.parameters["decoder.0.weight"].shape]
+    for depth, by_score in ((0, []), (1, ["decoder.1", "encoder.log_var", "encoder.mean"])):
+        case = make_case(rng, depth=depth, num_samples=2)
+        for estimator, layers in (("score-function", by_score), ("pathwise", [*by_score, "decoder.0"])):
+            products.clear()
+            case.vae.loss_and_gradients(case.x, case.noise, estimator=estimator)
+            assert sorted(products) == sorted(case.vae.parameters[f"{name}.weight"].shape for name in layers)
 
 
 def test_single_precision_is_kept_on_the_way_back(rng, monkeypatch):
