@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -153,6 +154,9 @@ class Run:
                 signal.ITIMER_PROF, PATIENCE
             )  # of the processor's time; its signal ends the child
             function.__code__ = code
+            forget = getattr(pkgutil.resolve_name(name), "cache_clear", None)
+            if forget:
+                forget()
             for index, item in enumerate(tests):
                 try:
                     failed = any(report.failed for report in runtestprotocol(item, nextitem=None, log=False))

@@ -94,6 +94,45 @@ EQUIVALENT = [
         "",
         SMALLER_DTYPE,
     ),
+    Equivalent(
+        "kernels.reference.elementwise:bernoulli_value_and_gradient",
+        ".astype(logits.dtype)",
+        "",
+        SMALLER_DTYPE,
+    ),
+    Equivalent(
+        "kernels.reference.elementwise:bernoulli_value_and_gradient",
+        "logits >= 0",
+        "logits > 0",
+        "at 0 the decay is 1 as well",
+    ),
+    Equivalent(
+        "kernels.reference.fused_dense:_derivative",
+        "(y > 0).astype(y.dtype)",
+        "y > 0",
+        "in a product true and false are one and zero",
+    ),
+    Equivalent("kernels.reference.fused_dense:_activated", "x > 0", "x >= 0", "at 0 either branch is 0"),
+    Equivalent("kernels.reference.fused_dense:_activated", "x >= 0", "x > 0", "at 0 the decay is 1 as well"),
+    Equivalent(
+        "kernels.reference.elementwise:reparameterize",
+        "(-1, *",
+        "(-2, *",
+        "any negative number is the rest of a shape to NumPy",
+    ),
+    Equivalent(
+        "kernels.reference.elementwise:reparameterize_gradient",
+        "(-1, *",
+        "(-2, *",
+        "any negative number is the rest of a shape to NumPy",
+    ),
+    Equivalent(
+        "kernels.reference.vae_gradients:vae_gradients",
+        "if not depth:",
+        "if False:",
+        GOES_NOWHERE,
+    ),
+    Equivalent("kernels.reference.vae_gradients:vae_gradients", "if i:", "if True:", GOES_NOWHERE),
 ]
 
 

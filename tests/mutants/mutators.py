@@ -133,7 +133,7 @@ def _statement(function: ast.FunctionDef, path: Path) -> ast.AST:
         node = getattr(node, field) if i is None else getattr(node, field)[i]
         if isinstance(node, ast.stmt):
             found = node
-        elif not isinstance(node, ast.expr | ast.comprehension | ast.keyword | ast.slice):
+        elif not isinstance(node, ast.expr | ast.comprehension | ast.keyword | ast.match_case):
             break
     return found
 
