@@ -167,7 +167,80 @@ def planted_counts() -> str:
     return _markdown(["mistakes", "planted", "found"], [[str(cell) for cell in row] for row in rows])
 
 
+def mutants() -> str:
+    """How many mutants of each module's functions the tests killed."""
+    record = _read("mutants.json")
+    rows = [
+        [
+            f"`{module.removeprefix('scratchvae.')}`",
+            *(str(row[key]) for key in ("functions", "mutants", "killed")),
+        ]
+        for module, row in record["modules"].items()
+    ]
+    sums = [sum(row[key] for row in record["modules"].values()) for key in ("functions", "mutants", "killed")]
+    rows.append(["all", *map(str, sums)])
+    for row in rows:
+        row.append(f"{100 * int(row[3]) / int(row[2]):.1f} %")
+    columns = ["module", "functions", "mutants", "killed", ""]
+    return _markdown(columns, rows) + f"\nSeed {record['seed']}. " + _environment(record).strip() + "\n"
+
+
+def mutants_that_survive() -> str:
+    """The mutants that no test noticed, each with the reason."""
+    rows = [
+        [
+            f"`{survivor['function'].removeprefix('scratchvae.')}`",
+            f"`{_in_table(survivor['change'])}`",
+            survivor["reason"] or "none: a test is missing",
+        ]
+        for survivor in _read("mutants.json")["survivors"]
+    ]
+    return _markdown(["function", "change", "why it is the same function"], rows)
+
+
+def _in_table(code: str) -> str:
+    return code.replace("|", "\\|")
+
+
+def gradient_checkers() -> str:
+    """How many planted mistakes each checker lets through, and its false alarms."""
+    record = _read("gradient_checkers.json")
+    rows = []
+    for name, found in record["checkers"].items():
+        counts = [str(len(names)) for names in found["let_through"].values()]
+        alarms = [str(count) for count in found["false_alarms"].values()]
+        rows.append([name, *counts, " / ".join(alarms)])
+    first = next(iter(record["checkers"].values()))
+    scales = [f"loss × {scale}" for scale in first["let_through"]]
+    note = (
+        f"\nLet through of {first['planted']} planted; false alarms in {first['correct']} checks of correct code, "
+        f"at each scale. Seed {record['seed']}. "
+    )
+    columns = ["checker", *scales, "false alarms"]
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+def let_through() -> str:
+    """Each mistake that some checker lets through, and at which scales of the loss."""
+    checkers = _read("gradient_checkers.json")["checkers"]
+    names = dict.fromkeys(
+        name for found in checkers.values() for names in found["let_through"].values() for name in names
+    )
+    rows = []
+    for name in names:
+        cells = [
+            ", ".join(scale for scale, missed in found["let_through"].items() if name in missed)
+            for found in checkers.values()
+        ]
+        rows.append([name, *cells])
+    return _markdown(["let through at scales", *checkers], rows)
+
+
 TABLES = {
+    "mutants": mutants,
+    "mutants-that-survive": mutants_that_survive,
+    "gradient-checkers": gradient_checkers,
+    "let-through": let_through,
     "planted-gradients": planted_gradients,
     "planted-elsewhere": planted_elsewhere,
     "planted-counts": planted_counts,
