@@ -1,4 +1,4 @@
-"""Write the measured tables into README.md and benchmarks/README.md from the committed results.
+"""Write the measured tables into README.md and into the documents beside this file from the committed results.
 
 python benchmarks/tables.py           rewrites the blocks between <!-- table: NAME --> and <!-- end -->
 python benchmarks/tables.py --check   exits 1 if a block is not what the results say
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-DOCUMENTS = (HERE.parent / "README.md", HERE / "README.md")
+DOCUMENTS = (HERE.parent / "README.md", HERE / "README.md", HERE / "planted_bugs.md")
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -180,12 +180,155 @@ def kill_and_resume() -> str:
     return f"{text} {_environment(record).strip()}\n"
 
 
+def _threads_of(seen: str) -> str:
+    """Links to where public code had it."""
+    return ", ".join(
+        f"[{thread}](https://github.com/{thread.replace('#', '/issues/')})"
+        for thread in seen.split(", ")
+        if seen
+    )
+
+
+def planted_gradients() -> str:
+    """Each mistake in the gradient, and which checks find it."""
+    record = _read("planted_bugs.json")
+    rows = [
+        [
+            row["name"],
+            f"`{row['subject']}`",
+            "found" if row["own_differences"] else "let through",
+            ", ".join(f"{scale:g}" for scale in row["check_gradients"]),
+            f"`{row['also']}`" if row["also"] else "",
+            _threads_of(row["seen"]),
+        ]
+        for row in record["gradients"]
+    ]
+    columns = ["mistake", "planted in", "differences of its own loss"]
+    columns += ["`check_gradients`, at loss scales", "and by", "seen in"]
+    return _markdown(columns, rows) + f"\nSeed {record['seed']}. " + _environment(record).strip() + "\n"
+
+
+def planted_elsewhere() -> str:
+    """Each mistake that no check of the loss's gradient sees, and the check that finds it."""
+    rows = [
+        [
+            row["name"].lstrip("0123456789. "),
+            f"`{row['subject']}`" if row["subject"] else "",
+            ", ".join(f"{scale:g}" for scale in row["found"]) if len(row["found"]) > 1 else "",
+            row["check"] if "`" in row["check"] else f"`{row['check']}`",
+            _threads_of(row["seen"]),
+        ]
+        for row in _read("planted_bugs.json")["elsewhere"]
+    ]
+    return _markdown(["mistake", "planted in", "at scales", "found by", "seen in"], rows)
+
+
+def planted_counts() -> str:
+    """How many, and how many of them are found."""
+    record = _read("planted_bugs.json")
+    gradients, elsewhere = record["gradients"], record["elsewhere"]
+    found = sum(row["check_gradients"] == record["scales"] for row in gradients)
+    consistent = [row for row in gradients if row["also"]]
+    own = sum(row["own_differences"] for row in gradients)
+    rows = [
+        (
+            "in the loss or its gradient",
+            len(gradients),
+            f"{found} by `check_gradients`, at each of three scales of the loss",
+        ),
+        ("the same, seen by differences of the code's own loss", len(gradients), own),
+        (
+            "of these, consistent in forward and backward",
+            len(consistent),
+            f"{len(consistent)} by a second check as well",
+        ),
+        ("elsewhere", len(elsewhere), f"{sum(bool(row['found']) for row in elsewhere)} by the check named"),
+    ]
+    return _markdown(["mistakes", "planted", "found"], [[str(cell) for cell in row] for row in rows])
+
+
+def mutants() -> str:
+    """How many mutants of each module's functions the tests killed."""
+    record = _read("mutants.json")
+    rows = [
+        [
+            f"`{module.removeprefix('scratchvae.')}`",
+            *(str(row[key]) for key in ("functions", "mutants", "killed")),
+        ]
+        for module, row in record["modules"].items()
+    ]
+    sums = [sum(row[key] for row in record["modules"].values()) for key in ("functions", "mutants", "killed")]
+    rows.append(["all", *map(str, sums)])
+    for row in rows:
+        row.append(f"{100 * int(row[3]) / int(row[2]):.1f} %")
+    columns = ["module", "functions", "mutants", "killed", ""]
+    return _markdown(columns, rows) + f"\nSeed {record['seed']}. " + _environment(record).strip() + "\n"
+
+
+def mutants_that_survive() -> str:
+    """The mutants that no test noticed, each with the reason."""
+    rows = [
+        [
+            f"`{survivor['function'].removeprefix('scratchvae.')}`",
+            f"`{_in_table(survivor['change'])}`",
+            survivor["reason"] or "none: a test is missing",
+        ]
+        for survivor in _read("mutants.json")["survivors"]
+    ]
+    return _markdown(["function", "change", "why it is the same function"], rows)
+
+
+def _in_table(code: str) -> str:
+    return code.replace("|", "\\|")
+
+
+def gradient_checkers() -> str:
+    """How many planted mistakes each checker lets through, and its false alarms."""
+    record = _read("gradient_checkers.json")
+    rows = []
+    for name, found in record["checkers"].items():
+        counts = [str(len(names)) for names in found["let_through"].values()]
+        alarms = [str(count) for count in found["false_alarms"].values()]
+        rows.append([name, *counts, " / ".join(alarms)])
+    first = next(iter(record["checkers"].values()))
+    scales = [f"loss × {scale}" for scale in first["let_through"]]
+    note = (
+        f"\nLet through of {first['planted']} planted; false alarms in {first['correct']} checks of correct code, "
+        f"at each scale. Seed {record['seed']}. "
+    )
+    columns = ["checker", *scales, "false alarms"]
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+def let_through() -> str:
+    """Each mistake that some checker lets through, and at which scales of the loss."""
+    checkers = _read("gradient_checkers.json")["checkers"]
+    names = dict.fromkeys(
+        name for found in checkers.values() for names in found["let_through"].values() for name in names
+    )
+    rows = []
+    for name in names:
+        cells = [
+            ", ".join(scale for scale, missed in found["let_through"].items() if name in missed)
+            for found in checkers.values()
+        ]
+        rows.append([name, *cells])
+    return _markdown(["let through at scales", *checkers], rows)
+
+
 TABLES = {
     "products": products,
     "kernels": kernels,
     "step-profile": step_profile,
     "first-step": first_step,
     "kill-and-resume": kill_and_resume,
+    "mutants": mutants,
+    "mutants-that-survive": mutants_that_survive,
+    "gradient-checkers": gradient_checkers,
+    "let-through": let_through,
+    "planted-gradients": planted_gradients,
+    "planted-elsewhere": planted_elsewhere,
+    "planted-counts": planted_counts,
     "training-step": training_step,
     "variance-digits": lambda: variance("variance-digits"),
     "variance-mnist": lambda: variance("variance-mnist"),

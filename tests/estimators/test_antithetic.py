@@ -295,6 +295,31 @@ def test_cost_and_type_are_the_other_estimator_s(rng, name):
     assert estimator.minimum_samples == 2 * make_estimator(name).minimum_samples
 
 
+@pytest.mark.parametrize("shape", [(6, 2), (6, 3, 2)])
+def test_the_other_estimator_sees_the_integrand_at_its_pairs(rng, shape):
+    class Probing:
+        name, needs_gradient, minimum_samples = "probing", True, 1
+
+        def sample_gradients(self, integrand, mean, log_var, noise):
+            assert mean.shape == log_var.shape == noise.shape[2:]
+            value = integrand.value(noise)
+            np.testing.assert_array_equal(value, (noise**3).sum(axis=-1))
+            again, gradient = integrand.value_and_gradient(noise)
+            np.testing.assert_array_equal(again, value)
+            np.testing.assert_array_equal(gradient, 3 * noise**2)
+            np.testing.assert_array_equal(integrand.hessian_diagonal(noise), 6 * noise)
+            return noise, 2 * noise
+
+    integrand = FunctionIntegrand(lambda z: (z**3).sum(axis=-1), lambda z: 3 * z**2, lambda z: 6 * z)
+    noise = rng.standard_normal(shape)
+    dmean, dlog_var = Antithetic(Probing()).sample_gradients(
+        integrand, np.zeros(shape[1:]), np.zeros(shape[1:]), noise
+    )
+    np.testing.assert_array_equal(dmean[::2], noise[::2])
+    np.testing.assert_array_equal(dmean[1::2], -noise[::2])
+    np.testing.assert_array_equal(dlog_var, 2 * dmean)
+
+
 @pytest.mark.parametrize("kl", ["analytic", "sampled"])
 @pytest.mark.parametrize("name", ["pathwise", "score-function-leave-one-out", "measure-valued"])
 def test_it_trains_a_vae(rng, name, kl):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sympy
 
-from scratchvae.estimators import FunctionIntegrand, make_estimator
+from scratchvae.estimators import FunctionIntegrand, baselines, make_estimator
 from scratchvae.estimators.baselines import OptimalLeaveOneOut
 from scratchvae.lab.gradient_samples import gradient_samples
 from tests.models.cases import make_case
@@ -408,3 +408,30 @@ def test_one_sample_is_refused():
         gradient_samples(
             INTEGRANDS["coupled"].value, MEANS, LOG_VARS, "score-function-optimal-leave-one-out", 1
         )
+
+
+def test_a_baseline_with_more_axes_than_the_mean_is_refused_with_the_whole_shape_that_fits():
+    estimator = make_estimator(
+        "score-function-optimal", baseline_mean=np.zeros((1, 3, 2)), baseline_log_var=0.0
+    )
+    known = INTEGRANDS["coupled"]
+    with pytest.raises(ValueError, match=r"baseline_mean has shape \(1, 3, 2\), expected \(3, 2\)"):
+        estimator.sample_gradients(
+            FunctionIntegrand(known.value), np.zeros((3, 2)), np.zeros((3, 2)), np.ones((4, 3, 2))
+        )
+
+
+def test_sums_of_others_by_hand():
+    terms = np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0], [8.0, 80.0]])
+    np.testing.assert_array_equal(
+        baselines._sum_of_others(terms), np.array([[14.0, 140.0], [13.0, 130.0], [11.0, 110.0], [7.0, 70.0]])
+    )
+
+
+def test_weights_of_single_precision_are_squared_in_double(rng):
+    score = rng.standard_normal((5, 3)).astype(np.float32)
+    value = rng.standard_normal((5, 1))
+    found = baselines._baseline_of_others(value, score)
+    np.testing.assert_allclose(
+        found, baselines._baseline_of_others(value, score.astype(np.float64)), rtol=1e-13
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import mpmath
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scratchvae.estimators import FunctionIntegrand, make_estimator
 from scratchvae.estimators import measure_valued as module
 from scratchvae.estimators.measure_valued import MeasureValued
 from scratchvae.lab.gradient_samples import gradient_samples
+from scratchvae.randomness import NoiseStream
 from tests.models.cases import make_case
 from tests.oracles import estimators as oracle
 from tests.oracles.complex_step import complex_step_vjp
@@ -338,6 +341,44 @@ def test_derived_noise_is_a_function_of_the_noise_and_uncorrelated_with_it(rng, 
 
 
 # --- the shape of the thing -------------------------------------------------------------------------------
+
+
+def test_steps_by_hand():
+    # Hypotenuses of 3 and 4, of 8 and 15, and of the noise 12 or of a normal of its own, −12, with the radius 5.
+    noise = np.array([[12.0], [-12.0]])
+    up, down, out = MeasureValued(coupled=True)._steps(noise, np.array([[[3.0], [3.0]], [[4.0], [4.0]]]))
+    for radius in (up, down):
+        np.testing.assert_array_equal(radius, [[5.0], [5.0]])
+    np.testing.assert_array_equal(out, [[13.0], [-13.0]])
+    extra = np.array([3.0, 4.0, 8.0, 15.0, -12.0]).reshape(5, 1, 1)
+    steps = MeasureValued(coupled=False)._steps(noise[:1], extra)
+    np.testing.assert_array_equal(np.ravel(steps), [5.0, 17.0, -13.0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_derived_noise_is_the_stream_whose_key_is_the_hash_of_the_noise(rng, dtype):
+    # A stream's normals have their own tests; one that is scaled or moved here would bias every gradient a little.
+    noise = rng.standard_normal((4, 2)).astype(dtype)
+    key = int.from_bytes(hashlib.blake2b(noise.tobytes(), digest_size=8).digest(), "little")
+    expected = NoiseStream.from_state((key, 0)).standard_normal((2, 4, 2), dtype)
+    np.testing.assert_array_equal(module._derived_normals(noise, (2, 4, 2)), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_points_have_the_noise_s_precision_even_if_more_was_given(rng, name):
+    seen = set()
+    noise = rng.standard_normal((3, 2)).astype(np.float32)
+    estimator = make_estimator(name)
+
+    def value(z):
+        seen.add(z.dtype)
+        return (z**2).sum(axis=-1)
+
+    extra = rng.standard_normal((estimator.extra_normals, 3, 2))
+    estimator.sample_gradients(
+        FunctionIntegrand(value), MEANS.astype(np.float32), LOG_VARS.astype(np.float32), noise, extra
+    )
+    assert seen == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("name", NAMES)

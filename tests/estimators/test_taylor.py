@@ -10,7 +10,7 @@ import pytest
 import sympy
 
 from scratchvae.estimators import FunctionIntegrand, make_estimator
-from scratchvae.estimators.taylor import Taylor
+from scratchvae.estimators.taylor import Taylor, _Remainder
 from scratchvae.lab.gradient_samples import gradient_samples
 from tests.models.cases import make_case
 from tests.oracles import estimators as oracle
@@ -241,6 +241,42 @@ def test_sampled_mean_is_the_exact_gradient(rng, chance, name):
 
 
 # --- the shape of the thing -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_derivatives_of_double_precision_leave_gradients_in_the_noise_s(rng, name):
+    integrand = FunctionIntegrand(
+        lambda z: (z**2).sum(axis=-1, dtype=np.float64),
+        lambda z: 2 * z.astype(np.float64),
+        lambda z: np.full(z.shape, 2.0),
+    )
+    means, log_vars, noise = (
+        part.astype(np.float32) for part in (MEANS, LOG_VARS, rng.standard_normal((4, 2)))
+    )
+    gradients = make_estimator(name).sample_gradients(integrand, means, log_vars, noise)
+    if name != "taylor-pathwise":  # whose own gradient is f's, in f's precision
+        assert {gradient.dtype for gradient in gradients} == {np.dtype(np.float32)}
+
+
+def test_the_remainder_is_f_minus_its_polynomial_by_either_method(rng):
+    centre, z = rng.standard_normal((1, 2)), rng.standard_normal((5, 2))
+    slope, curvature = rng.standard_normal((2, 1, 2))
+    integrand = FunctionIntegrand(lambda z: (z**3).sum(axis=-1), lambda z: 3 * z**2)
+    remainder = _Remainder(integrand, centre, np.array([0.7]), slope, curvature)
+    step = z - centre
+    expected = (z**3).sum(axis=-1) - 0.7 - (slope * step + curvature * step**2 / 2).sum(axis=-1)
+    value, gradient = remainder.value_and_gradient(z)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(remainder.value(z), expected, rtol=1e-12)
+    np.testing.assert_allclose(gradient, 3 * z**2 - slope - curvature * step, rtol=1e-12)
+
+
+def test_the_polynomial_is_in_double_precision():
+    # 1 + 2⁻¹² is a float32; its square is none. What is linear leaves exactly nothing.
+    slope = np.full((1, 1), 1 + 2.0**-12, np.float32)
+    integrand = FunctionIntegrand(lambda z: (1 + 2.0**-12) * z[:, 0].astype(np.float64))
+    remainder = _Remainder(integrand, np.zeros((1, 1), np.float32), np.zeros(1), slope, np.zeros_like(slope))
+    assert remainder.value(slope) == 0
 
 
 @pytest.mark.parametrize(("name", "cost"), [("taylor-pathwise", (7, 7)), ("taylor-score-function", (7, 1))])

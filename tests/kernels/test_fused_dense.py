@@ -114,3 +114,11 @@ def test_twins_agree_on_a_whole_layer(activation: str, seed: int) -> None:
         kernels.dense_input_gradient(dy, weight, x, activation, outs[0], accumulate)
         reference.dense_input_gradient(dy, weight, x, activation, outs[1], accumulate)
         np.testing.assert_allclose(outs[0], outs[1], rtol=1e-4, atol=1e-5 * np.abs(outs[1]).max())
+
+
+@pytest.mark.parametrize(("activation", "slope"), [("relu", 0.0), ("leaky_relu", 0.01)])
+def test_at_a_kink_the_derivative_is_the_one_from_the_left(activation: str, slope: float) -> None:
+    y, dy, weight = np.zeros((1, 3)), np.ones((1, 1)), np.ones((3, 1))
+    np.testing.assert_array_equal(
+        kernels.dense_input_gradient(dy, weight, y, activation), slope * np.ones((1, 3))
+    )

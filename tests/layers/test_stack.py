@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sympy
 
+from scratchvae import kernels
 from scratchvae.layers.activations import make_activation
 from scratchvae.layers.stack import Layer, stack_backward, stack_forward
 from tests.oracles import layers as oracle
@@ -188,3 +189,21 @@ def test_an_example_does_not_depend_on_its_neighbours(rng):
         alone, alone_caches = stack_forward(x[n : n + 1], _layers(names, parameters))
         assert_close_to_largest(alone[0], y[n], 1e-14)
         assert_close_to_largest(stack_backward(dy[n : n + 1], alone_caches)[0][0], dx[n], 1e-13)
+
+
+@pytest.mark.parametrize("need_dx", [False, True])
+def test_the_gradient_of_data_is_not_computed_unless_it_is_needed(rng, monkeypatch, need_dx):
+    products = []
+    right = kernels.matmul_transposed_right
+    monkeypatch.setattr(
+        kernels,
+        "matmul_transposed_right",
+        lambda dy, weight: products.append(weight.shape) or right(dy, weight),
+    )
+    layers = [
+        Layer(rng.standard_normal(shape), rng.standard_normal(shape[1]), make_activation("tanh"))
+        for shape in ((4, 3), (3, 5), (5, 2))
+    ]
+    y, caches = stack_forward(rng.standard_normal((6, 4)), layers)
+    stack_backward(np.ones_like(y), caches, need_dx=need_dx)
+    assert products == [(5, 2), (3, 5), *[(4, 3)] * need_dx]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scratchvae import kernels
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.objectives.elbo import ELBO
 from tests.models.cases import (
@@ -152,3 +153,22 @@ def test_bad_data_is_refused_in_one_sentence(method, what):
     x, error, words = BAD_X[what]
     model = Autoencoder(INPUT_DIM, (4,), 2, rng=0)
     assert_refused(error, words, lambda: getattr(model, method)(x))
+
+
+def test_a_loss_is_a_float(rng):
+    model = make_autoencoder(rng, dtype=np.float32)
+    x = np.ones((2, INPUT_DIM))
+    assert {type(model.loss(x)), type(model.loss_and_gradients(x)[0])} == {float}
+
+
+def test_data_are_not_differentiated(rng, monkeypatch):
+    products = []
+    right = kernels.matmul_transposed_right
+    monkeypatch.setattr(
+        kernels,
+        "matmul_transposed_right",
+        lambda dy, weight: products.append(weight.shape) or right(dy, weight),
+    )
+    model = make_autoencoder(rng, depth=0)
+    model.loss_and_gradients(np.ones((2, INPUT_DIM)))
+    assert products == [model.parameters["decoder.0.weight"].shape]

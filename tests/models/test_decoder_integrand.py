@@ -122,6 +122,15 @@ def test_decoder_is_passed_once_each_way_whatever_the_estimator(rng, monkeypatch
     assert integrand.differentiations == (9 if name == "pathwise" else 0)
 
 
+def test_what_is_counted_adds_up(rng):
+    *_, z, integrand = make(rng)
+    integrand.value(z)
+    integrand.value_and_gradient(z)
+    integrand.value_and_gradient(z)
+    samples = z[..., 0].size
+    assert (integrand.evaluations, integrand.differentiations) == (3 * samples, 2 * samples)
+
+
 def test_a_new_evaluation_forgets_the_gradients_of_the_last(rng):
     case, *_, z, integrand = make(rng)
     integrand.value(z)

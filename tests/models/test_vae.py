@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from scratchvae import kernels
 from scratchvae.estimators import ESTIMATORS, make_estimator
 from scratchvae.models.vae import VAE
 from scratchvae.objectives.elbo import ELBO
@@ -250,6 +251,52 @@ def test_score_function_never_differentiates_the_decoder_with_respect_to_z(rng, 
     expected = [6 if estimator == "pathwise" else 0 for estimator in ESTIMATORS]
     assert [integrand.differentiations for integrand in integrands] == expected
     assert [integrand.evaluations for integrand in integrands] == [6] * len(ESTIMATORS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "estimator", "at_once"),
+    [
+        ({}, "pathwise", True),
+        ({}, "score-function", False),
+        ({"num_samples": 2}, "pathwise", False),
+        ({"kl": "sampled"}, "pathwise", False),
+        ({}, "sticking-the-landing", False),
+    ],
+    ids=str,
+)
+def test_the_usual_gradient_is_one_kernel_and_no_other_is(rng, monkeypatch, settings, estimator, at_once):
+    case, calls = make_case(rng, **settings), []
+    right = kernels.vae_gradients
+    monkeypatch.setattr(kernels, "vae_gradients", lambda *arguments: calls.append(1) or right(*arguments))
+    case.vae.loss_and_gradients(case.x, case.noise, estimator=estimator)
+    assert bool(calls) == at_once
+
+
+def test_nothing_is_differentiated_that_nobody_asked_for(rng, monkeypatch):
+    # Through a weight goes the gradient of the layer's input: never of data, and of z only where it is needed.
+    products = []
+    right = kernels.matmul_transposed_right
+    monkeypatch.setattr(
+        kernels,
+        "matmul_transposed_right",
+        lambda dy, weight: products.append(weight.shape) or right(dy, weight),
+    )
+    for depth, by_score in ((0, []), (1, ["decoder.1", "encoder.log_var", "encoder.mean"])):
+        case = make_case(rng, depth=depth, num_samples=2)
+        for estimator, layers in (("score-function", by_score), ("pathwise", [*by_score, "decoder.0"])):
+            products.clear()
+            case.vae.loss_and_gradients(case.x, case.noise, estimator=estimator)
+            assert sorted(products) == sorted(case.vae.parameters[f"{name}.weight"].shape for name in layers)
+
+
+def test_single_precision_is_kept_on_the_way_back(rng, monkeypatch):
+    seen, right = [], VAE.encoder_backward
+    monkeypatch.setattr(
+        VAE, "encoder_backward", lambda self, *given: seen.extend(given[:2]) or right(self, *given)
+    )
+    case = make_case(rng, num_samples=2, dtype=np.float32)
+    case.vae.loss_and_gradients(case.x, case.noise)
+    assert [gradient.dtype for gradient in seen] == [np.float32, np.float32]
 
 
 def test_an_estimator_object_keeps_what_it_has_learned(rng):

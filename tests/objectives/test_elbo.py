@@ -448,3 +448,13 @@ def _elbo_nodes(mean, log_var):
     nodes, weights = gauss_hermite(12)
     reconstruction, _ = bound_terms(mean, log_var, nodes[:, None, None])
     return reconstruction[:, 0] - oracle.divergence(mean, log_var), weights
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_loss_is_a_float_and_its_terms_are_double_whatever_came(rng, sampled):
+    reconstruction, kl = (
+        rng.random(shape).astype(np.float32) for shape in ((2, 3), (2, 3) if sampled else (3,))
+    )
+    loss, elbo, _ = elbo_forward(reconstruction, kl, 0.5)
+    assert type(loss) is float
+    assert {term.dtype for term in elbo} == {np.dtype(np.float64)}
