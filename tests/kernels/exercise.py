@@ -17,6 +17,8 @@ import numpy as np
 
 from scratchvae import kernels
 
+LAYERS = [(203, 150), (150, 7), (150, 7), (7, 150), (150, 203)]  # of a VAE with these sizes
+
 
 def in_single_precision() -> Iterator[np.ndarray]:
     dtype = np.float32
@@ -49,10 +51,23 @@ def in_single_precision() -> Iterator[np.ndarray]:
     kernels.adam_update(*state, 0.9, 0.999, 1e-3, 1e-8)
     kernels.sgd_update(*state[:3], 1e-3, 0.9)
     yield from state
+    yield from gradients_of_a_vae(rng)
+    yield np.array([kernels.all_finite(np.ones(150_001, dtype))])
     yield kernels.standard_normal(1, 2, np.empty(30_001, dtype))
     yield kernels.uniform(3, 4, np.empty(30_001, dtype))
     yield kernels.bernoulli(5, 6, np.full(30_001, 0.3, dtype), np.empty(30_001, dtype))
     yield kernels.binarize(7, 8, np.arange(30_001).astype(np.uint8), np.empty(30_001, dtype))
+
+
+def gradients_of_a_vae(rng: np.random.Generator) -> Iterator[np.ndarray]:
+    sizes = (203, 150, 7)
+    theta = (rng.normal(size=sum((a + 1) * b for a, b in LAYERS)) / 12).astype(np.float32)
+    x = (rng.random((131, 203)) < 0.1).astype(np.float32)
+    x[:, 100:108] = 1  # among lists a place where none is worth while: where a task begins, if there are two
+    gradient, values = np.full_like(theta, np.nan), np.empty((2, len(x)))
+    noise = rng.normal(size=(131, 7)).astype(np.float32)
+    kernels.vae_gradients(theta, gradient, sizes, "tanh", None, 0.7, x, noise, values)
+    yield from (gradient, values)
 
 
 def in_double_precision() -> Iterator[np.ndarray]:

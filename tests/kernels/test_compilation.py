@@ -14,6 +14,7 @@ pytest.importorskip("numba")
 
 from scratchvae.kernels import reference
 from scratchvae.kernels.compiled import compilation
+from scratchvae.models.vae import VAE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,12 +85,17 @@ import sys
 import numpy as np
 from scratchvae import kernels
 from scratchvae.kernels.compiled.tile import VECTOR_BYTES
+from scratchvae.models.vae import VAE
 rng = np.random.default_rng(0)
 x, weight, bias = rng.normal(size=(21, 33)), rng.normal(size=(33, 70)), rng.normal(size=70)
 results = {"bytes": VECTOR_BYTES, "normals": kernels.standard_normal(1, 2, np.empty(3000, np.float32))}
 single = [array.astype(np.float32) for array in (x, weight, bias)]
 results["layer"] = kernels.dense_activation(*single, "tanh")
 results["product"] = kernels.matmul_transposed_right(x, weight.T.copy())
+vae = VAE(33, (130,), 3, rng=0)
+results["gradient"] = np.empty_like(vae.theta)
+pixels, noise = (x > 0.9).astype(np.float32), rng.normal(size=(21, 3)).astype(np.float32)
+kernels.vae_gradients(vae.theta, results["gradient"], (33, 130, 3), "relu", None, 1.0, pixels, noise, np.empty((2, 21)))
 np.savez(sys.stdout.buffer, **results)
 """
 
@@ -105,3 +111,10 @@ def test_a_processor_without_wide_vectors_gets_right_answers(tmp_path: Path) -> 
     x, weight, bias = rng.normal(size=(21, 33)), rng.normal(size=(33, 70)), rng.normal(size=70)
     np.testing.assert_allclose(results["layer"], np.tanh(x @ weight + bias), rtol=0, atol=1e-4)
     np.testing.assert_allclose(results["product"], x @ weight, rtol=0, atol=1e-12)
+    vae = VAE(33, (130,), 3, rng=0)
+    gradient = np.empty_like(vae.theta)
+    pixels, noise = (x > 0.9).astype(np.float32), rng.normal(size=(21, 3)).astype(np.float32)
+    reference.vae_gradients(
+        vae.theta, gradient, (33, 130, 3), "relu", None, 1.0, pixels, noise, np.empty((2, 21))
+    )
+    np.testing.assert_allclose(results["gradient"], gradient, rtol=0, atol=1e-5 * np.abs(gradient).max())

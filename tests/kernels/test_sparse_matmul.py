@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 pytest.importorskip("numba")
 
 from scratchvae import kernels
-from scratchvae.kernels.compiled import arrays, sparse_matmul
+from scratchvae.kernels import reference
+from scratchvae.kernels.compiled import arrays, sparse_matmul, threads
 from scratchvae.kernels.compiled.compilation import compile_kernel
 from scratchvae.kernels.compiled.matmul import matrix
 from scratchvae.models.vae import VAE
@@ -102,6 +103,36 @@ def test_a_whole_gradient_has_the_same_bits_with_lists_and_without(
     assert (results[0][0][: 40 * hidden[0]] == 0).all()
 
 
+@given(
+    input_dim=st.one_of(st.integers(1, 5), st.integers(20, 40)),
+    batch_size=st.one_of(st.integers(1, 9), st.integers(30, 40)),
+    slabs=st.lists(st.sampled_from(["black", "sparse", "white"]), min_size=10, max_size=10),
+    tasks=st.integers(2, 5),
+)
+def test_tasks_that_choose_otherwise_leave_nothing_out(
+    input_dim: int, batch_size: int, slabs: list[str], tasks: int
+) -> None:
+    # Each task sees its own first slab, and one may take lists where another does not.
+    rng = np.random.default_rng(input_dim + 50 * batch_size)
+    sizes = (input_dim, 130, 2)
+    theta = VAE(input_dim, (130,), 2, rng=rng).theta
+    density = np.repeat([{"black": 0.0, "sparse": 0.2, "white": 1.0}[slab] for slab in slabs], 4)[:input_dim]
+    x = (rng.random((batch_size, input_dim)) < density).astype(np.float32)
+    noise = rng.normal(size=(batch_size, 2)).astype(np.float32)
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vae_gradients, "WORTHWHILE", 0)
+        for number in (1, tasks):
+            patch.setattr(threads, "_threads", number)
+            gradient, values = np.full_like(theta, np.nan), np.empty((2, batch_size))
+            kernels.vae_gradients(theta, gradient, sizes, "relu", None, 1.0, x, noise, values)
+            found.append(gradient)
+    expected, values = np.empty_like(theta), np.empty((2, batch_size))
+    reference.vae_gradients(theta, expected, sizes, "relu", None, 1.0, x, noise, values)
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
 def test_a_workspace_is_one_s_own_and_grows() -> None:
     kind = np.dtype(np.float32)
     first = arrays.workspace(10, kind)
@@ -111,3 +142,10 @@ def test_a_workspace_is_one_s_own_and_grows() -> None:
     larger = arrays.workspace(first.base.size * 4, kind)
     assert larger.size == first.base.size * 4
     assert not np.shares_memory(larger, arrays.workspace(10, np.dtype(np.float64)))
+
+
+def test_a_workspace_that_is_very_large_is_given_back() -> None:
+    kind = np.dtype(np.float32)
+    kept = arrays.workspace(10, kind)
+    assert arrays.workspace(arrays._KEPT_BYTES, kind).size == arrays._KEPT_BYTES
+    assert arrays.workspace(10, kind).ctypes.data == kept.ctypes.data

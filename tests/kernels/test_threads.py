@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba")
@@ -59,13 +60,17 @@ def test_kernels_work_after_a_fork(layer: str, expected: str) -> None:
         "tests.kernels.exercise",
         "fork",
         NUMBA_THREADING_LAYER=layer,
+        SCRATCHVAE_NUM_THREADS="2",
     )
     if "No threading layer could be loaded" in found.stderr:
         pytest.skip(f"numba has no threading layer {layer} here")
     assert found.stdout.split() == [expected, expected], found.stderr
 
 
-def test_kernels_work_from_several_python_threads_at_once(expected: str) -> None:
+def test_kernels_work_from_several_python_threads_at_once(
+    expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_threads", 2)
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda _: digest(), range(8))) == {expected}
 
@@ -75,8 +80,35 @@ def test_a_layer_that_is_not_threadsafe_is_used_by_one_thread_at_a_time(expected
         "from concurrent.futures import ThreadPoolExecutor; from tests.kernels.exercise import digest\n"
         "with ThreadPoolExecutor(4) as pool: print(*set(pool.map(lambda _: digest(), range(8))))"
     )
-    found = run("-c", program, NUMBA_THREADING_LAYER="workqueue")
+    found = run("-c", program, NUMBA_THREADING_LAYER="workqueue", SCRATCHVAE_NUM_THREADS="2")
     assert found.stdout.split() == [expected], found.stderr
+
+
+def _column_sums(task: int, tasks: int, numbers: np.ndarray, sums: np.ndarray) -> None:
+    for column in range(task, sums.size, tasks):
+        sums[column] = numbers[:, column].sum()
+
+
+def _out_of_memory(task: int, tasks: int) -> None:
+    if task == 1:
+        raise MemoryError
+
+
+def test_a_kernel_knows_arrays_with_gaps_from_those_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_threads", 2)
+    kernel, whole = threads.ParallelKernel(_column_sums), np.arange(24.0).reshape(4, 6)
+    for numbers in (whole[:, ::2].copy(), whole[:, ::2], np.asfortranarray(whole[:, 1::2])):
+        sums = np.empty(3)
+        kernel(True, numbers, sums)
+        np.testing.assert_array_equal(sums, numbers.sum(axis=0))
+
+
+def test_a_task_that_fails_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_threads", 2)
+    with pytest.raises(MemoryError, match="could not get the memory"):
+        threads.ParallelKernel(_out_of_memory)(True)
+    assert threads._busy.acquire(blocking=False), "and the threads are free again"
+    threads._busy.release()
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])

@@ -9,6 +9,9 @@ import numpy as np
 __all__ = ["give_back", "plain", "workspace"]
 
 _ALIGNMENT = 64  # bytes: a vector, and a line of the caches
+# What a minibatch of a thousand needs several times over. One that needs more computes for milliseconds, and gets
+# memory that is given back.
+_KEPT_BYTES = 2**26
 
 
 class _Memory(threading.local):
@@ -21,6 +24,8 @@ _memory = _Memory()  # a thread that computes has its own
 
 def workspace(size: int, dtype: np.dtype) -> np.ndarray:
     """Return memory for intermediate results, the same one at each call: a warm step allocates nothing.
+
+    A thread keeps what it has had until it ends, up to 64 MB for each dtype.
 
     Parameters
     ----------
@@ -36,7 +41,9 @@ def workspace(size: int, dtype: np.dtype) -> np.ndarray:
     if kept is None or kept.size < size:
         raw = np.empty(size * dtype.itemsize + _ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % _ALIGNMENT
-        kept = _memory.kept[dtype] = raw[start : start + size * dtype.itemsize].view(dtype)
+        kept = raw[start : start + size * dtype.itemsize].view(dtype)
+        if raw.size <= _KEPT_BYTES:
+            _memory.kept[dtype] = kept
     return kept[:size]
 
 

@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from numba import njit
 from numba.core import event
+from numba.core.caching import NullCache
 
 __all__ = ["compile_kernel"]
 
@@ -32,28 +33,27 @@ def _fingerprint_of_sources() -> str:
 _FINGERPRINT = _fingerprint_of_sources()
 
 
-def compile_kernel(function: Callable[..., Any], flags: Iterable[str] = (), parallel: bool = False) -> Any:
+def compile_kernel(function: Callable[..., Any], parallel: bool = False) -> Any:
     """Compile `function` when it is first called, or load it from the cache on disk.
 
     Parameters
     ----------
     function : callable
         The plain function; it stays callable under its own name.
-    flags : iterable of str
-        Which liberties the compiler may take with floating-point arithmetic. Never all of them: there are some
-        that make a test for NaN lie.
     parallel : bool
         Whether its `prange` is to use threads.
 
     Returns
     -------
     callable
-        Divisions by zero give infinities and NaN as in NumPy, and Python's global lock is not held.
+        Divisions by zero give infinities and NaN as in NumPy, and Python's global lock is not held. The compiler
+        gets no liberties with floating-point arithmetic: some would make a test for NaN lie, and the only one that
+        any kernel needs, rounding a multiply-add once, the tile of a matrix product takes for itself.
     """
     # The cache tells kernels apart by their qualified names, and knows of no options.
     twin = FunctionType(function.__code__, function.__globals__, function.__name__)
     twin.__qualname__ = f"{function.__name__}_{'parallel' if parallel else 'serial'}_{_FINGERPRINT}"
-    compiler = njit(parallel=parallel, fastmath=set(flags), error_model="numpy", nogil=True)
+    compiler = njit(parallel=parallel, error_model="numpy", nogil=True)
     kernel = compiler(twin)
     with contextlib.suppress(RuntimeError):  # no folder can be written to: each process compiles for itself
         kernel.enable_caching()
@@ -102,9 +102,9 @@ class _Announcer(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         if event.data["dispatcher"] in _ours:
-            _compiling(
-                f"compiling the kernels needed here, about {SECONDS} s at most; later runs find them cached"
-            )
+            cached = not isinstance(event.data["dispatcher"]._cache, NullCache)  # noqa: SLF001
+            later = "later runs find them cached" if cached else "no folder to keep them in can be written to"
+            _compiling(f"compiling the kernels needed here, about {SECONDS} s at most; {later}")
 
     def on_end(self, event: event.Event) -> None:
         pass

@@ -88,6 +88,8 @@ def multiply_part_within(
 ) -> None:
     """The same in memory that is given: for the copy of a panel, and for a tile of a result narrower than a vector."""
     first_row, last_row, first, last = part
+    if first_row >= last_row:  # more tasks than rows
+        return
     half = VECTOR_BYTES // 2 // out.itemsize
     halves = -(-(last - first) // half)
     panels = -(-halves // WIDTH)

@@ -1,8 +1,9 @@
 """Matrix products whose left factor has many zeros, as images have: what is multiplied by zero is not added.
 
 Four rows at a time, as `accumulate_tile` takes them, and so a step of the reduction is left out where all four
-have a zero. Of binarized handwritten digits that leaves a quarter. The result is that of the whole sum, bit for
-bit, as long as the right factor is finite. (10.8)
+have a zero. Of binarized handwritten digits that leaves a third in the forward pass and a quarter in the gradient of
+the weight. The result is that of the whole sum, bit for bit, as long as the right factor is finite; but for the sign
+of a zero that underflowed. (10.8)
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ def _limited_patience() -> Iterator[None]:
 
 @intrinsic
 def _call(typing_context: Any, address: Any, task: Any, tasks: Any, arguments: Any) -> Any:
-    """Call the compiled function that stands at `address` with (task, tasks, *arguments)."""
+    """Call the compiled function that stands at `address` with (task, tasks, *arguments); whether it went well."""
     kinds = (types.int64, types.int64, *arguments.types)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -92,15 +92,15 @@ def _call(typing_context: Any, address: Any, task: Any, tasks: Any, arguments: A
         function = convention.get_function_type(types.none, kinds)
         pointer = builder.inttoptr(values[0], function.as_pointer())
         unpacked = [values[1], values[2], *cgutils.unpack_tuple(builder, values[3])]
-        convention.call_function(builder, pointer, types.none, kinds, unpacked)
-        return context.get_dummy_value()
+        status, _ = convention.call_function(builder, pointer, types.none, kinds, unpacked)
+        return status.is_ok
 
-    return types.void(types.int64, types.int64, types.int64, arguments), generate
+    return types.boolean(types.int64, types.int64, types.int64, arguments), generate
 
 
-def _side_by_side(tasks: int, address: int, *arguments: Any) -> None:
+def _side_by_side(tasks: int, address: int, went_well: np.ndarray, *arguments: Any) -> None:
     for task in prange(tasks):
-        _call(address, task, tasks, arguments)
+        went_well[task] = _call(address, task, tasks, arguments)
 
 
 _run_side_by_side = compile_kernel(_side_by_side, parallel=True)
@@ -116,8 +116,6 @@ class ParallelKernel:
     ----------
     function : callable
         Tasks must not need each other, and the result must not depend on their number.
-    flags : iterable of str
-        See `compile_kernel`.
 
     Attributes
     ----------
@@ -125,8 +123,8 @@ class ParallelKernel:
         One task, for the shortest of calls: `serial(0, 1, *arguments)`.
     """
 
-    def __init__(self, function: Callable[..., None], flags: Iterable[str] = ()) -> None:
-        self.serial = compile_kernel(function, flags)
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.serial = compile_kernel(function)
         self._addresses: dict[tuple[Any, ...], int] = {}
 
     def __call__(self, worthwhile: bool, *arguments: Any) -> None:
@@ -139,19 +137,30 @@ class ParallelKernel:
         """
         if worthwhile and _threads > 1 and _busy.acquire(blocking=False):
             try:
-                address = self._address(arguments)
-                if _started:
-                    _run_side_by_side(_threads, address, *arguments)
-                else:
-                    self._start(address, arguments)
+                self._side_by_side(arguments)
             finally:
                 _busy.release()
         else:
             self.serial(0, 1, *arguments)
 
+    def _side_by_side(self, arguments: tuple[Any, ...]) -> None:
+        global _started  # noqa: PLW0603 - a process starts its threads once
+        went_well = np.zeros(_threads, np.bool_)
+        call = _threads, self._address(arguments), went_well, *arguments
+        if _started:
+            _run_side_by_side(*call)
+        else:
+            with _limited_patience():
+                _run_side_by_side(*call)
+            _started = True
+        if not went_well.all():  # nothing else can go wrong in a task
+            raise MemoryError("a kernel could not get the memory that it needs")
+
     def _address(self, arguments: tuple[Any, ...]) -> int:
         # numba asks at each call what kinds of arguments there are; this is as far as those of a kernel differ.
-        kinds = tuple([(a.dtype, a.ndim) if type(a) is np.ndarray else type(a) for a in arguments])
+        kinds = tuple(
+            [(a.dtype, a.ndim, a.flags.c_contiguous) if type(a) is np.ndarray else type(a) for a in arguments]
+        )
         address = self._addresses.get(kinds)
         if address is None:
             signature = (types.int64, types.int64, *map(typeof, arguments))
@@ -160,9 +169,3 @@ class ParallelKernel:
             address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
             self._addresses[kinds] = address
         return address
-
-    def _start(self, address: int, arguments: tuple[Any, ...]) -> None:
-        global _started  # noqa: PLW0603 - a process starts its threads once
-        with _limited_patience():
-            _run_side_by_side(_threads, address, *arguments)
-        _started = True

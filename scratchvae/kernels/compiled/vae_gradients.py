@@ -248,10 +248,15 @@ def _parameter_gradients(task: Any, layer: Any, gradient: Any, x: Any, number: A
     dweight, dbias = _weight(gradient, task.table, layer), _bias(gradient, task.table, layer)
     dy = _output(task.work, task.table, layer, len(x), 1)
     left, right, (fan_in, fan_out) = matrix(x, True), matrix(dy, False), dweight.shape
-    slabs = -(-fan_in // ROWS)
-    begin, end = slabs * number // tasks * ROWS, min(fan_in, slabs * (number + 1) // tasks * ROWS)
-    if layer == 0 and task.steps.size and list_steps(left, len(x), begin, end, task.steps):
-        multiply_listed(left, right, dweight, len(x), begin, end, task.steps)
+    if layer == 0 and task.steps.size:
+        # By rows, whether this task then takes a list or not: others may choose otherwise, and all must cut alike.
+        slabs = -(-fan_in // ROWS)
+        begin, end = slabs * number // tasks * ROWS, min(fan_in, slabs * (number + 1) // tasks * ROWS)
+        if list_steps(left, len(x), begin, end, task.steps):
+            multiply_listed(left, right, dweight, len(x), begin, end, task.steps)
+        else:
+            part = (begin, end, 0, fan_out)
+            multiply_part_within(left, right, dweight, part, len(x), False, task.space)
     else:
         part = share(number, tasks, fan_in, fan_out, VECTOR_BYTES // 2 // dy.itemsize)
         multiply_part_within(left, right, dweight, part, len(x), False, task.space)
