@@ -100,7 +100,20 @@ def training_step() -> str:
     return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
 
 
+def kill_and_resume() -> str:
+    """How often a run was killed, and what came out otherwise."""
+    record = _read("kill_and_resume.json")
+    different = ", ".join(record["different"]) or "nothing"
+    text = (
+        f"{record['kills']} kills at random moments of a run of {record['steps']} steps, "
+        f"{record['kills_in_a_save']} of them while a checkpoint was being written, seed {record['seed']}; different "
+        f"from the run that was never killed: {different}."
+    )
+    return f"{text} {_environment(record).strip()}\n"
+
+
 TABLES = {
+    "kill-and-resume": kill_and_resume,
     "training-step": training_step,
     "variance-digits": lambda: variance("variance-digits"),
     "variance-mnist": lambda: variance("variance-mnist"),

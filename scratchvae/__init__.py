@@ -13,10 +13,12 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "Adam": "training.adam",
     "Autoencoder": "models.autoencoder",
+    "Checkpoints": "training.saving",
     "Dataset": "training.data",
     "History": "training.history",
     "SGD": "training.sgd",
-    "TrainingDiverged": "training.loop",
+    "TrainingDiverged": "training.divergence",
+    "TrainingInterrupted": "training.saving",
     "VAE": "models.vae",
     "binarize": "training.data",
     "check_gradients": "lab.gradcheck",
@@ -28,6 +30,7 @@ _HOME_OF = {
     "load_run": "training.run_directory",
     "log_marginal_likelihood": "lab.likelihood",
     "pixels": "training.data",
+    "resume": "training.loop",
     "save_run": "training.run_directory",
 }
 
@@ -46,11 +49,14 @@ if TYPE_CHECKING:
     from scratchvae.training.data import binarize as binarize
     from scratchvae.training.data import load_dataset as load_dataset
     from scratchvae.training.data import pixels as pixels
+    from scratchvae.training.divergence import TrainingDiverged as TrainingDiverged
     from scratchvae.training.history import History as History
-    from scratchvae.training.loop import TrainingDiverged as TrainingDiverged
     from scratchvae.training.loop import fit as fit
+    from scratchvae.training.loop import resume as resume
     from scratchvae.training.run_directory import load_run as load_run
     from scratchvae.training.run_directory import save_run as save_run
+    from scratchvae.training.saving import Checkpoints as Checkpoints
+    from scratchvae.training.saving import TrainingInterrupted as TrainingInterrupted
     from scratchvae.training.sgd import SGD as SGD
 
 

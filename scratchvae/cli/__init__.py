@@ -41,10 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(verb, _sentence(error), _BAD_INPUT)
     except ArithmeticError as error:  # training diverged
         return _complain(verb, _sentence(error), _CHECK_FAILED)
-    except KeyboardInterrupt:
-        return _complain(
-            verb, "interrupted; what it was doing is not saved, files written before are whole", _INTERRUPTED
-        )
+    except KeyboardInterrupt as error:  # training that was saved says so
+        told = str(error) or "interrupted; what it was doing is not saved, files written before are whole"
+        return _complain(verb, told, _INTERRUPTED)
     return 0 if done else _CHECK_FAILED
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,16 @@ from scratchvae.lab.variance import gradient_variance
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
 from scratchvae.randomness import NoiseStream, spawn
+from scratchvae.training.checkpoint import checkpoint_files, newest_checkpoint
 from scratchvae.training.data import Dataset, load_dataset
 from scratchvae.training.download import CATALOGUE, dataset_status, fetch
-from scratchvae.training.history import History
 from scratchvae.training.loop import OPTIMIZERS, TrainingDiverged, check_data, fit, minibatch
+from scratchvae.training.loop import resume as resume_fit
 from scratchvae.training.run_directory import Run, load_run, save_run, versions, write_atomically
+from scratchvae.training.saving import Checkpoints, plan_of
 from scratchvae.validation import check_choice
 
-__all__ = ["check", "check_json", "data", "evaluate", "sample", "train", "variance"]
+__all__ = ["check", "check_json", "data", "evaluate", "resume", "sample", "train", "variance"]
 
 # Images of at most this many pixels get the small model, long training and small minibatches: the digits.
 _SMALL_IMAGE = 64
@@ -163,34 +166,74 @@ def train(options: argparse.Namespace) -> bool:
         **of_fit,
     }
     out = prepare_out(options.out, f"{options.model}-{_stem(dataset)}")
-    if (out / "config.json").exists() and not options.overwrite:
+    if not options.overwrite:
+        _refuse_to_replace(out)
+    often = {"steps": options.checkpoint_steps, "minutes": options.checkpoint_minutes}
+    checkpoints = Checkpoints(out, **often, overwrite=options.overwrite, notes=settings)
+    with _keeping_what_diverged(out, settings, dataset):
+        history = fit(
+            model,
+            dataset.train,
+            validation=dataset.test,
+            rng=training_rng,
+            checkpoints=checkpoints,
+            **of_fit,
+        )
+    return _conclude(out, Run(model, history, settings), dataset, options.json)
+
+
+def resume(options: argparse.Namespace) -> bool:
+    """Go on with a run from its newest checkpoint, and write a run directory as `train` does."""
+    out = options.run
+    notes = plan_of(newest_checkpoint(out)[0]).notes
+    dataset = _dataset_of(notes, options)
+    with _keeping_what_diverged(out, notes, dataset):
+        run = resume_fit(out, dataset.train, validation=dataset.test, epochs=options.epochs)
+    return _conclude(out, run, dataset, options.json)
+
+
+def _refuse_to_replace(out: Path) -> None:
+    if (out / "config.json").exists():
         raise ValueError(f"{out} already holds a run; choose another --out, or add --overwrite to replace it")
+    if checkpoint_files(out):
+        raise ValueError(
+            f"{out} holds a run that has not ended: go on with `scratchvae resume {out}`, choose another --out, or add "
+            "--overwrite to begin again"
+        )
+
+
+@contextmanager
+def _keeping_what_diverged(out: Path, settings: dict[str, Any], dataset: Dataset) -> Iterator[None]:
+    """The last good state of a run that diverged is written, unless that would replace an earlier run."""
     try:
-        history = fit(model, dataset.train, validation=dataset.test, rng=training_rng, **of_fit)
+        yield
     except TrainingDiverged as error:
         if (out / "config.json").exists():
             kept = f"the earlier run in {out} stays as it was"
         else:
-            _save(out, model, error.history, settings | {"diverged_at_step": error.step}, dataset)
+            settings = settings | {"diverged_at_step": error.step}
+            _save(out, Run(error.model, error.history, settings), dataset)
             kept = f"that state is kept in {out}"
         error.args = (f"{error}; {kept}",)
         raise
-    _save(out, model, history, settings, dataset)
-    write_json(options.json, {"settings": settings, "history": history.to_records(), "versions": versions()})
-    tables.print_history(history)
+
+
+def _conclude(out: Path, run: Run, dataset: Dataset, json: Path | None) -> bool:
+    _save(out, run, dataset)
+    record = {"settings": run.settings, "history": run.history.to_records(), "versions": versions()}
+    write_json(json, record)
+    tables.print_history(run.history)
     say_written(out)
     return True
 
 
-def _save(
-    out: Path, model: VAE | Autoencoder, history: History, settings: dict[str, Any], dataset: Dataset
-) -> None:
+def _save(out: Path, run: Run, dataset: Dataset) -> None:
     with writing(out):
-        save_run(out, model, history, settings)
+        save_run(out, *run)
         counts = f"n = {len(dataset.train)} training and {len(dataset.test)} test images"
-        caption = f"{dataset.name}, {counts}, seed {settings['seed']}"
-        if len(history):
-            plots.plot_history(history, caption, out / "history.png")
+        caption = f"{dataset.name}, {counts}, seed {run.settings.get('seed')}"
+        if len(run.history):
+            plots.plot_history(run.history, caption, out / "history.png")
 
 
 def evaluate(options: argparse.Namespace) -> bool:
@@ -299,23 +342,27 @@ def _vae_of(run: Run, folder: Path) -> VAE:
 
 def _data_of(run: Run, options: argparse.Namespace) -> Dataset:
     """The data that a run was trained on, or other data of as many pixels."""
-    name = options.data
-    if name is None:
-        name = run.settings.get("data")
-        if not isinstance(name, str):
-            raise ValueError(f"{options.run} does not say what data it was trained on; name it with --data")
-    try:
-        dataset = load_dataset(name)
-    except ValueError as error:
-        if options.data is not None:
-            raise
-        raise ValueError(f"{error}; the run was trained on it, --data names another place") from None
+    dataset = _dataset_of(run.settings, options)
     if dataset.train.shape[1] != run.model.input_dim:
         raise ValueError(
             f"{dataset.name} has {dataset.train.shape[1]} pixels per image, but the run's model expects "
             f"{run.model.input_dim}; choose other --data, or train on these"
         )
     return dataset
+
+
+def _dataset_of(settings: dict[str, Any], options: argparse.Namespace) -> Dataset:
+    """The data of --data, or those that a run's settings name."""
+    name = settings.get("data") if options.data is None else options.data
+    if not isinstance(name, str):
+        message = f"{options.run} does not say what data it was trained on; name it with --data"
+        raise ValueError(message)  # noqa: TRY004 - an incomplete file, not a wrong type
+    try:
+        return load_dataset(name)
+    except ValueError as error:
+        if options.data is not None:
+            raise
+        raise ValueError(f"{error}; the run was trained on it, --data names another place") from None
 
 
 def _image_shape(run: Run, folder: Path) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ where to start:
   scratchvae variance                       train on the embedded digits, measure every estimator, draw a picture
   scratchvae check                          check a model's gradients, tensor by tensor
   scratchvae train --out runs/first         train and keep the model
+  scratchvae resume runs/first              go on, if it was interrupted
   scratchvae evaluate runs/first            how well it explains images that it has not seen
   scratchvae VERB --help                    all options of a verb
 """
@@ -154,7 +155,7 @@ def _model_options() -> _OneLineParser:
     return parent
 
 
-def _common_options(data: str = "", out: bool = False) -> _OneLineParser:
+def _common_options(data: str = "", out: bool = False, seed: bool = True) -> _OneLineParser:
     """The options that verbs share; `data` tells the default of --data, for those that have it."""
     parent = _OneLineParser(add_help=False)
     group = parent.add_argument_group("input and output")
@@ -169,9 +170,10 @@ def _common_options(data: str = "", out: bool = False) -> _OneLineParser:
             "--out", type=Path, metavar="DIR", help="where to write (default: a folder below runs/)"
         )
     group.add_argument("--json", type=_file, metavar="FILE", help="also write the result as JSON")
-    group.add_argument(
-        "--seed", type=_whole(0), default=0, metavar="N", help="of all randomness (default: 0)"
-    )
+    if seed:
+        group.add_argument(
+            "--seed", type=_whole(0), default=0, metavar="N", help="of all randomness (default: 0)"
+        )
     return parent
 
 
@@ -189,6 +191,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_variance(verbs, model)
     _add_check(verbs, model)
     _add_train(verbs, model)
+    _add_resume(verbs)
     _add_evaluate(verbs)
     _add_sample(verbs)
     _add_data(verbs)
@@ -272,7 +275,27 @@ def _add_train(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLin
         metavar="EPOCHS",
         help="grow the weight of a VAE's KL term over so many epochs (default: 0)",
     )
+    verb.add_argument(
+        "--checkpoint-steps", type=_whole(1), metavar="N", help="save the state after every N steps"
+    )
+    verb.add_argument(
+        "--checkpoint-minutes",
+        type=_positive,
+        metavar="M",
+        help="save the state every M minutes (default: 5, unless --checkpoint-steps is given)",
+    )
     verb.add_argument("--overwrite", action="store_true", help="replace a run that is already in --out")
+
+
+def _add_resume(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+    text = "Go on with a run that was killed or interrupted, as if nothing had happened; or train one for longer."
+    verb = verbs.add_parser(
+        "resume", help=text, description=text, parents=[_common_options(data="the run's own", seed=False)]
+    )
+    verb.add_argument("run", type=Path, metavar="RUN", help="the folder that `train --out` was given")
+    verb.add_argument(
+        "--epochs", type=_whole(0), metavar="N", help="in all (default: as many as the run was begun with)"
+    )
 
 
 def _add_evaluate(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:

@@ -16,7 +16,8 @@ class Estimator(Protocol):
     evaluated at other points than the samples of the given noise; and whether what an f that depends on mean
     and log_var owes to them directly is to be left alone. `objective` is "importance-weighted" where the
     integrand is a log-weight and what is differentiated is the expectation of log mean exp of it over all
-    samples of an example, and otherwise "elbo": E f.
+    samples of an example, and otherwise "elbo": E f. One that learns from call to call has two methods more, by
+    which a checkpoint keeps what it has learned: `state()`, a dict of arrays, and `load_state(state)`.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -57,6 +57,15 @@ class ScoreFunction:
         score_mean, score_log_var = gaussian_score(noise, log_var)
         return multiplier * score_mean, multiplier * score_log_var
 
+    def state(self) -> dict[str, np.ndarray]:
+        """What the baseline has learned, arrays of shape (), which `load_state` takes back; nothing if it does not."""
+        return self.center.state() if isinstance(self.center, RunningMean) else {}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Know again what `state` returned, arrays of shape ()."""
+        if isinstance(self.center, RunningMean):
+            self.center.load_state(state)
+
 
 def no_baseline(value: np.ndarray) -> np.ndarray:
     """The values (S, ...) as they are: plain REINFORCE. (7.1)"""
@@ -105,3 +114,11 @@ class RunningMean:
             self.moment = self.decay * self.moment + (1 - self.decay) * mean
             self.count += 1
         return value - baselines.reshape(-1, *[1] * (value.ndim - 1))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that it has learned: arrays of shape (), which `load_state` takes back."""
+        return {"moment": np.asarray(self.moment), "count": np.asarray(self.count)}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Know again what `state` returned, arrays of shape (); a KeyError if one is missing."""
+        self.moment, self.count = float(state["moment"]), int(state["count"])

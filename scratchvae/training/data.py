@@ -236,15 +236,16 @@ def _users_own(path: Path) -> Dataset:
     return Dataset(str(path), train.reshape(len(train), -1), test.reshape(len(test), -1), _image_shape(shape))
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, content: bytes | None = None) -> dict[str, np.ndarray]:
     """The arrays (...) of an .npz file by name, or that of an .npy file under an empty one; never pickle.
 
-    A file that cannot be read, for whatever reason, is a ValueError of one sentence that names it.
+    A file that cannot be read, for whatever reason, is a ValueError of one sentence that names it. If its
+    content was read before, `path` serves as its name alone.
     """
-    if not path.is_file():
+    if content is None and not path.is_file():
         raise ValueError(f"{path} is missing, expected a file of arrays there")
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
             loaded = np.load(file, allow_pickle=False)
             # what is no array in an .npz file comes as bytes, which make one without a shape
             whole = {"": loaded} if isinstance(loaded, np.ndarray) else loaded

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,41 +16,20 @@ from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
 from scratchvae.objectives.elbo import ELBO
 from scratchvae.randomness import NoiseStream, as_generator, spawn
-from scratchvae.training.adam import Adam
+from scratchvae.training.checkpoint import Checkpoint
 from scratchvae.training.data import Dataset, binarize, pixels
+from scratchvae.training.divergence import TrainingDiverged
 from scratchvae.training.history import Epoch, History
 from scratchvae.training.progress import Progress
-from scratchvae.training.sgd import SGD
+from scratchvae.training.run_directory import MODELS, Run, make_model
+from scratchvae.training.saving import Checkpoints, Saver, resuming, saving
+from scratchvae.training.state import OPTIMIZERS, Settings, TrainingState
 from scratchvae.validation import check_choice, check_integer, check_number
 
-__all__ = ["OPTIMIZERS", "TrainingDiverged", "average_terms", "check_data", "fit", "minibatch"]
+__all__ = ["OPTIMIZERS", "TrainingDiverged", "average_terms", "check_data", "fit", "minibatch", "resume"]
 
-OPTIMIZERS: dict[str, type[Adam | SGD]] = {"adam": Adam, "sgd": SGD}
-
-# Steps between copies of the last good parameters: rare enough to cost nothing beside a hundred updates.
-_STEPS_BETWEEN_COPIES = 100
 # Samples (of any example) that evaluation takes at a time, so that a large set needs little memory.
 _EVALUATION_BATCH = 1000
-
-
-class TrainingDiverged(ArithmeticError):  # noqa: N818 - reads as what happened
-    """The loss or a gradient became non-finite; the model holds the last good parameters.
-
-    Attributes
-    ----------
-    step : int
-        The step that failed, counted from 1; the last one before a validation that failed.
-    tensor : str
-        The first tensor on the data's way that was not finite.
-    history : History
-        The epochs completed before.
-    """
-
-    def __init__(self, message: str, step: int, tensor: str, history: History) -> None:
-        super().__init__(message)
-        self.step = step
-        self.tensor = tensor
-        self.history = history
 
 
 def fit(
@@ -64,6 +45,7 @@ def fit(
     estimator: str | Estimator = "pathwise",
     num_samples: int | None = None,
     kl_warmup_epochs: float = 0,
+    checkpoints: Checkpoints | str | Path | None = None,
     on_epoch: Callable[[int], None] | None = None,
     progress: bool = True,
 ) -> History:
@@ -87,11 +69,14 @@ def fit(
         by the bound that is trained.
     estimator : str or Estimator
         How the encoder's gradient crosses the sample; for a VAE. The importance-weighted ones train the bound
-        of that name with num_samples, all others the ELBO.
+        of that name with num_samples, all others the ELBO. A name, where there are checkpoints.
     num_samples : int, optional
         Samples of z per example; by default the fewest that the estimator can work with.
     kl_warmup_epochs : float
         The weight of the KL term grows linearly from 0 to beta over so many epochs.
+    checkpoints : Checkpoints, str or path, optional
+        The folder in which the run is saved as it goes, every five minutes unless `Checkpoints` says otherwise;
+        `resume` goes on from there.
     on_epoch : callable, optional
         Called with the number of completed epochs, 0 included.
     progress : bool
@@ -106,6 +91,10 @@ def fit(
     TrainingDiverged
         If the loss, that of validation or a gradient becomes non-finite. The model is left with the last good
         parameters.
+    TrainingInterrupted
+        A KeyboardInterrupt, after Ctrl-C, of a run with checkpoints: the last step is saved.
+    OSError
+        If a checkpoint cannot be written; the one before is whole.
     ValueError, TypeError
         If an argument is wrong.
     """
@@ -119,65 +108,211 @@ def fit(
         )
     x = check_data("x", x, model)
     validation = None if validation is None else check_data("validation", validation, model)
-    epochs = check_integer("epochs", epochs, low=0)
-    batch_size = check_integer("batch_size", batch_size)
-    warmup = check_number("kl_warmup_epochs", kl_warmup_epochs, low=0)
     chosen = make_estimator(estimator)
     samples = chosen.minimum_samples if num_samples is None else num_samples
-    samples = check_integer("num_samples", samples, low=chosen.minimum_samples)
-    objective = getattr(chosen, "objective", "elbo")
-    # Bounds of different numbers of samples are different bounds; the ELBO is the same for any number.
-    held_out_samples = samples if objective == "importance-weighted" else 1
-    update = OPTIMIZERS[check_choice("optimizer", optimizer, OPTIMIZERS)](model.theta, learning_rate).update
-    order_rng, binarize_rng, noise_rng, validation_rng = spawn(as_generator(rng), 4)
-    noise, pixel_noise = NoiseStream(noise_rng), NoiseStream(binarize_rng)
-    validation_seed = int(validation_rng.integers(2**63))
+    settings = Settings(
+        epochs=check_integer("epochs", epochs, low=0),
+        batch_size=check_integer("batch_size", batch_size),
+        learning_rate=check_number("learning_rate", learning_rate, above=0),
+        optimizer=check_choice("optimizer", optimizer, OPTIMIZERS),
+        estimator=chosen.name,
+        num_samples=check_integer("num_samples", samples, low=chosen.minimum_samples),
+        kl_warmup_epochs=check_number("kl_warmup_epochs", kl_warmup_epochs, low=0),
+    )
+    training = _Training(model, x, validation, settings, chosen, rng)
+    plan = _plan(checkpoints, model, estimator)
+    with nullcontext() if plan is None else saving(plan, training.name) as saver:
+        training.run(saver, on_epoch, progress)
+    return training.history
 
-    history = History()
-    steps_per_epoch = math.ceil(len(x) / batch_size)
-    good = _LastGood(model)
-    beta, step, start = getattr(model, "beta", 0.0), 0, time.monotonic()
-    if on_epoch:
-        on_epoch(0)
-    with Progress("training", epochs * steps_per_epoch, progress) as bar:
-        for epoch in range(1, epochs + 1):
-            totals = np.zeros(3)  # of loss, reconstruction and kl over the epoch's examples
-            for chosen_rows in _minibatches(order_rng.permutation(len(x)), batch_size):
-                step += 1
-                weight = beta * min(1.0, step / (warmup * steps_per_epoch)) if warmup else beta
-                batch = minibatch(x[chosen_rows], model, pixel_noise)
-                before = noise.state()
-                with _quiet():  # looked for just below
-                    loss, elbo = model.minibatch_gradients(
-                        batch, noise=noise, estimator=chosen, num_samples=samples, beta=weight
-                    )
-                if not (math.isfinite(loss) and np.isfinite(model.gradient).all()):
-                    shape = (samples, len(batch), model.latent_dim)
-                    replayed = NoiseStream.from_state(before).standard_normal(shape, model.dtype)
-                    good.give_up(loss, step, epoch, model.forward_tensors(batch, replayed), history)
-                good.remember(step)
-                with _quiet():  # the next step looks
-                    update(model.gradient)
-                totals += len(batch) * np.array([loss, elbo.reconstruction.mean(), elbo.kl.mean()])
-                bar.advance(f"epoch {epoch}, loss {loss:.2f} nats")
-            if (
-                epoch == epochs and not np.isfinite(model.theta).all()
-            ):  # no further step looks at the last update
-                good.give_up(math.nan, step, epoch, iter(model.parameters.items()), history)
-            loss, reconstruction, kl = (totals / len(x)).tolist()
-            held_out: tuple[float | None, float | None, float | None] = (None, None, None)
-            if validation is not None:
-                with _quiet():
-                    held_out = average_terms(model, validation, validation_seed, held_out_samples, objective)
-                if not math.isfinite(held_out[0]):
-                    first = minibatch(validation[:_EVALUATION_BATCH], model, NoiseStream(validation_seed))
-                    no_noise: np.ndarray = np.zeros((1, len(first), model.latent_dim), model.dtype)
-                    good.give_up(held_out[0], step, epoch, model.forward_tensors(first, no_noise), history)
-            seconds = time.monotonic() - start
-            history.epochs.append(Epoch(epoch, step, weight, loss, reconstruction, kl, *held_out, seconds))
-            if on_epoch:
-                on_epoch(epoch)
-    return history
+
+def resume(
+    folder: str | Path,
+    x: np.ndarray,
+    *,
+    validation: np.ndarray | None = None,
+    epochs: int | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Go on with a run that `fit` saved, from its newest whole checkpoint.
+
+    Parameters, moments, order of the data and history become, bit for bit, those of a run that was never
+    interrupted; `seconds` in the history leave the interruption out.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where `fit` was told to save.
+    x : ndarray (N, D)
+        The data that the run was begun with.
+    validation : ndarray (M, D), optional
+        The same, if it was begun with any.
+    epochs : int, optional
+        In all, if it shall be another number than at the beginning: a run that has ended can train on.
+    on_epoch : callable, optional
+        Called with the number of completed epochs, after each one that ends from now on.
+    progress : bool
+
+    Returns
+    -------
+    Run
+        The model, the whole history, and what `fit` was told with the notes of `Checkpoints`.
+
+    Raises
+    ------
+    ValueError
+        If no whole checkpoint is there, if another process writes into the folder, or if the data are others.
+    TrainingDiverged, TrainingInterrupted, OSError
+        As `fit`.
+    """
+    with resuming(Path(folder)) as saver:
+        assert saver.found is not None
+        training = _Training.from_checkpoint(saver.found, x, validation, epochs)
+        training.run(saver, on_epoch, progress)
+    told, notes = training.settings._asdict(), saver.plan.notes
+    missing = {name: value for name, value in told.items() if name not in notes}
+    return Run(training.model, training.history, {**notes, **missing, "epochs": told["epochs"]})
+
+
+def _plan(
+    checkpoints: Checkpoints | str | Path | None, model: VAE | Autoencoder, estimator: str | Estimator
+) -> Checkpoints | None:
+    """Where and when to save, if at all; only what can be made again by its name can be resumed."""
+    if checkpoints is None:
+        return None
+    check_choice("the class of a model that is saved", type(model).__name__, MODELS)
+    if not isinstance(estimator, str):
+        raise TypeError(
+            f"estimator is {estimator!r}, expected its name where there are checkpoints: a resumed run makes it again"
+        )
+    return checkpoints if isinstance(checkpoints, Checkpoints) else Checkpoints(checkpoints)
+
+
+class _Training(TrainingState):
+    """What changes a `TrainingState`: steps, epochs, and runs of them."""
+
+    @classmethod
+    def from_checkpoint(
+        cls, found: Checkpoint, x: np.ndarray, validation: np.ndarray | None, epochs: int | None
+    ) -> _Training:
+        """The run as it was when the checkpoint was written, once x (N, D) and validation are known to be its own."""
+        with _describing(found):
+            model = make_model(found.values["model"])
+            settings = Settings(**found.values["settings"])
+            estimator = make_estimator(settings.estimator)
+            expected = dict(found.values["data"])
+        if epochs is not None:
+            settings = settings._replace(epochs=check_integer("epochs", epochs, low=0))
+        x = check_data("x", x, model)
+        validation = None if validation is None else check_data("validation", validation, model)
+        training = cls(model, x, validation, settings, estimator, 0)
+        for name, digest in training.digests.items():
+            if digest != expected.get(name):
+                raise ValueError(
+                    f"{name} is not what the run in {found.path.parent} was begun with: its SHA-256 is {digest}, "
+                    f"expected {expected.get(name)}"
+                )
+        with _describing(found):
+            training.restore(found)
+        if training.step > settings.epochs * training.steps_per_epoch:
+            raise ValueError(
+                f"epochs is {settings.epochs}, expected more: the run in {found.path.parent} has made {training.step} "
+                f"steps, {training.steps_per_epoch} an epoch"
+            )
+        return training
+
+    def run(self, saver: Saver | None, on_epoch: Callable[[int], None] | None, progress: bool) -> None:
+        """All epochs that are not yet done, saved at the beginning, whenever it is due, and at the end."""
+        if saver is not None and saver.found is None:
+            saver.save(*self.snapshot())
+        if on_epoch and self.step == 0:
+            on_epoch(0)
+        total = self.settings.epochs * self.steps_per_epoch
+        with Progress("training", total, progress, done=self.step) as bar:
+            while len(self.history) < self.settings.epochs:
+                self.finish_epoch(saver, bar)
+                if on_epoch:
+                    on_epoch(len(self.history))
+        if saver is not None:
+            saver.save(*self.snapshot())
+
+    def finish_epoch(self, saver: Saver | None, bar: Progress) -> None:
+        """The steps of the epoch that are not yet done, and its record."""
+        epoch = len(self.history) + 1
+        done = self.step - len(self.history) * self.steps_per_epoch
+        batches = _minibatches(self.order.permutation(len(self.x)), self.settings.batch_size)
+        for rows in islice(batches, done, None):
+            loss = self.take_step(rows)
+            bar.advance(f"epoch {epoch}, loss {loss:.2f} nats")
+            if saver is not None and saver.due(self.step):
+                saver.save(*self.snapshot())
+        # no further step looks at the last update
+        if epoch == self.settings.epochs and not np.isfinite(self.model.theta).all():
+            self.give_up(math.nan, iter(self.model.parameters.items()))
+        loss, reconstruction, kl = (self.totals / len(self.x)).tolist()
+        record = (self.step, self.kl_weight(), loss, reconstruction, kl, *self.held_out_terms(), self.seconds)
+        self.history.epochs.append(Epoch(epoch, *record))
+        self.order_before = self.order.bit_generator.state
+        self.totals[...] = 0
+
+    def take_step(self, rows: np.ndarray) -> float:
+        """Minibatch, gradients, a look at them, update; the loss, in nats per example. rows is (B,)."""
+        self.step += 1
+        model = self.model
+        batch = minibatch(self.x[rows], model, self.pixel_noise)
+        before = self.noise.state()
+        with _quiet():  # looked for just below
+            loss, elbo = model.minibatch_gradients(
+                batch,
+                noise=self.noise,
+                estimator=self.estimator,
+                num_samples=self.settings.num_samples,
+                beta=self.kl_weight(),
+            )
+        if not (math.isfinite(loss) and np.isfinite(model.gradient).all()):
+            shape = (self.settings.num_samples, len(batch), model.latent_dim)
+            replayed = NoiseStream.from_state(before).standard_normal(shape, model.dtype)
+            self.give_up(loss, model.forward_tensors(batch, replayed))
+        self.good.remember(self.step)
+        with _quiet():  # the next step looks
+            self.optimizer.update(model.gradient)
+        self.totals += len(batch) * np.array([loss, elbo.reconstruction.mean(), elbo.kl.mean()])
+        return loss
+
+    def kl_weight(self) -> float:
+        """Of the KL term at the step under way."""
+        warmup = self.settings.kl_warmup_epochs
+        return self.beta * min(1.0, self.step / (warmup * self.steps_per_epoch)) if warmup else self.beta
+
+    def held_out_terms(self) -> tuple[float, float, float] | tuple[None, None, None]:
+        """Loss, reconstruction and KL of the validation set, if there is one."""
+        if self.validation is None:
+            return None, None, None
+        objective = getattr(self.estimator, "objective", "elbo")
+        # Bounds of different numbers of samples are different bounds; the ELBO is the same for any number.
+        samples = self.settings.num_samples if objective == "importance-weighted" else 1
+        with _quiet():
+            terms = average_terms(self.model, self.validation, self.validation_seed, samples, objective)
+        if not math.isfinite(terms[0]):
+            noise = NoiseStream(self.validation_seed)
+            first = minibatch(self.validation[:_EVALUATION_BATCH], self.model, noise)
+            no_noise: np.ndarray = np.zeros((1, len(first), self.model.latent_dim), self.model.dtype)
+            self.give_up(terms[0], self.model.forward_tensors(first, no_noise))
+        return terms
+
+    def give_up(self, loss: float, tensors: Iterator[tuple[str, np.ndarray]]) -> None:
+        """Put the last good parameters back and raise; tensors are of whatever shape (...)."""
+        self.good.give_up(loss, self.step, len(self.history) + 1, tensors, self.history)
+
+
+@contextmanager
+def _describing(found: Checkpoint) -> Iterator[None]:
+    """What does not fit in a file that is whole, but was made by other means, is an error that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{found.path} does not describe a run: {error}") from None
 
 
 def _quiet() -> np.errstate:
@@ -256,41 +391,3 @@ def minibatch(rows: np.ndarray, model: VAE | Autoencoder, pixel_noise: NoiseStre
 def _minibatches(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), batch_size):
         yield rows[start : start + batch_size]
-
-
-class _LastGood:
-    """A copy of the parameters from which a finite loss and gradient are known to follow."""
-
-    def __init__(self, model: VAE | Autoencoder) -> None:
-        self.model = model
-        self.theta = model.theta.copy()
-        self.step = 0
-
-    def remember(self, step: int) -> None:
-        """Step `step` went well from the current parameters: keep them now and then."""
-        if (step - 1) % _STEPS_BETWEEN_COPIES == 0:
-            self.theta[...] = self.model.theta
-            self.step = step - 1
-
-    def give_up(
-        self, loss: float, step: int, epoch: int, tensors: Iterator[tuple[str, np.ndarray]], history: History
-    ) -> None:
-        """Name the first bad tensor, put the last good parameters back, and raise."""
-        with np.errstate(all="ignore"):
-            gradients = ((f"the gradient of {name}", value) for name, value in self.model.gradients.items())
-            bad = (
-                name
-                for source in (tensors, gradients)
-                for name, value in source
-                if not np.isfinite(value).all()
-            )
-            tensor = next(bad, "the loss")
-        self.model.theta[...] = self.theta
-        raise TrainingDiverged(
-            f"training diverged at step {step} (epoch {epoch}): the loss is {loss:g} and {tensor} is the first "
-            f"tensor that is not finite; the model is back at its parameters after step {self.step}; try a smaller "
-            "learning rate",
-            step,
-            tensor,
-            history,
-        )

@@ -24,13 +24,15 @@ class Progress:
         Steps in all.
     visible : bool
         False shows nothing.
+    done : int
+        Steps that were made before, and say nothing about the time that the others take.
     """
 
-    def __init__(self, label: str, total: int, visible: bool = True) -> None:
+    def __init__(self, label: str, total: int, visible: bool = True, done: int = 0) -> None:
         self.label = label
         self.total = total
         self.visible = visible
-        self.done = 0
+        self.done = self.before = done
         self.start = self.first = self.last_line = time.monotonic()
         self._bar: Any = None
 
@@ -41,14 +43,14 @@ class Progress:
         """One step is done; `note` says how things stand."""
         self.done += 1
         now = time.monotonic()
-        if self.done == 1:
+        if self.done == self.before + 1:
             self.first = now  # the first step may have compiled something, and tells nothing about the others
         if not self.visible or now - self.start < _PATIENCE:
             return
         if sys.stderr.isatty():
             self._advance_bar(note)
         elif now - self.last_line >= _PATIENCE or self.done == self.total:
-            left = (now - self.first) * (self.total - self.done) / max(1, self.done - 1)
+            left = (now - self.first) * (self.total - self.done) / max(1, self.done - self.before - 1)
             print(  # noqa: T201
                 f"{self.label}: {self.done}/{self.total} {note} ({left:.0f} s left)",
                 file=sys.stderr,
@@ -69,7 +71,7 @@ class Progress:
                 TextColumn("{task.fields[note]}"),
             )
             self._bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-            self._task = self._bar.add_task(self.label, total=self.total, note=note)
+            self._task = self._bar.add_task(self.label, total=self.total, completed=self.before, note=note)
             self._bar.start()
         self._bar.update(self._task, completed=self.done, note=note)
 

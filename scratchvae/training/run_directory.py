@@ -1,15 +1,22 @@
 """A run directory: what a training run leaves behind, and reading it back with suspicion.
 
 `config.json` says how the model was made and trained, `parameters.npz` holds its parameters (never pickle),
-`history.json` what happened. Each file is written under a temporary name, flushed and renamed, so that it is
-either whole or absent.
+`history.json` what happened, and `manifest.json` the size and SHA-256 of each.
+
+A run replaces another as a whole. Its files are written under names that carry their SHA-256, flushed to the
+disk, and only then does the new manifest take the old one's place: that is the moment at which the new run is
+there. Afterwards each file gets its own name; a reader who comes before it has, or after a power cut between,
+finds it by its SHA-256.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import platform
+import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -25,9 +32,9 @@ from scratchvae.training.data import read_arrays
 from scratchvae.training.history import History
 from scratchvae.validation import check_choice
 
-__all__ = ["Run", "load_run", "make_model", "save_run", "versions", "write_atomically"]
+__all__ = ["MODELS", "Run", "load_run", "make_model", "save_run", "versions", "write_atomically"]
 
-_MODELS: dict[str, type[VAE | Autoencoder]] = {"VAE": VAE, "Autoencoder": Autoencoder}
+MODELS: dict[str, type[VAE | Autoencoder]] = {"VAE": VAE, "Autoencoder": Autoencoder}
 
 
 class Run(NamedTuple):
@@ -69,12 +76,23 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    _flush_names(path.parent)
+
+
+def _flush_names(folder: Path) -> None:
+    """A new name is on the disk only when its folder is; Windows has no such call."""
+    if os.name == "posix":
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def save_run(
     folder: str | Path, model: VAE | Autoencoder, history: History, settings: dict[str, Any]
 ) -> None:
-    """Write a run directory.
+    """Write a run directory, in place of one that may be there: as a whole or not at all.
 
     Parameters
     ----------
@@ -88,26 +106,62 @@ def save_run(
     Raises
     ------
     OSError
-        If the folder cannot be written; files that were there before stay whole.
+        If the folder cannot be written; a run that was there before stays whole.
     ValueError, TypeError
         If JSON cannot hold the history or the settings; nothing is written then.
     """
     folder = Path(folder)
     parameters: dict[str, Any] = dict(model.parameters)
-    # Before the first file is replaced: what JSON cannot hold must not leave new parameters beside an old history.
-    records = _json(history.to_records())
-    config = _json({"model": model.config(), "training": settings, "versions": versions()})
+    buffer = io.BytesIO()
+    np.savez(buffer, **parameters)
+    files = {
+        "parameters.npz": buffer.getvalue(),
+        "history.json": _json(history.to_records()),
+        "config.json": _json({"model": model.config(), "training": settings, "versions": versions()}),
+    }
+    manifest = {name: _entry(content) for name, content in files.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "parameters.npz", lambda file: np.savez(file, **parameters))
-    write_atomically(folder / "history.json", lambda file: file.write(records))
-    # Last, so that a folder with a configuration is a complete run.
-    write_atomically(folder / "config.json", lambda file: file.write(config))
+    _settle(folder)
+    try:
+        for name, content in files.items():
+            _write(_waiting(folder, name, manifest[name]), content)
+        _write(folder / "manifest.json", _json(manifest))
+    finally:
+        _settle(folder)
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content))
+
+
+def _entry(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _waiting(folder: Path, name: str, entry: dict[str, Any]) -> Path:
+    """Where a file waits for the manifest that declares it."""
+    return folder / f".{name}.{entry['sha256'][:16]}.waiting"
+
+
+def _settle(folder: Path) -> None:
+    """Give the files that the manifest declares their own names, and delete what waits for another one in vain."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        declared = {_waiting(folder, name, entry): folder / name for name, entry in manifest.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        declared = {}  # there is no manifest, or none that could be read
+    for path in folder.glob(".*.waiting"):
+        if path in declared:
+            path.replace(declared[path])
+        else:
+            path.unlink()
+    _flush_names(folder)
 
 
 def make_model(config: dict[str, Any]) -> VAE | Autoencoder:
     """A model from what `Model.config` returned, its parameters random; a ValueError if it does not fit."""
     arguments = dict(config)
-    model = _MODELS[check_choice("model", arguments.pop("model", None), _MODELS)]
+    model = MODELS[check_choice("model", arguments.pop("model", None), MODELS)]
     try:
         return model(**arguments, rng=0)
     except (TypeError, MemoryError) as error:
@@ -128,22 +182,26 @@ def load_run(folder: str | Path) -> Run:
     Raises
     ------
     ValueError
-        If the folder is no run directory, or a file in it is damaged or of another shape than the
-        configuration says.
+        If the folder is no run directory, or a file in it is not the one that the manifest declares, is damaged or
+        of another shape than the configuration says.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} is no run directory: it has no config.json; make one with `scratchvae train`"
+    if not (folder / "manifest.json").is_file() and not (folder / "config.json").is_file():
+        unfinished = any(folder.glob("checkpoint-*.bin"))
+        make = (
+            f"end it with `scratchvae resume {folder}`" if unfinished else "make one with `scratchvae train`"
         )
-    config = _read_json(folder / "config.json")
-    history = _read_json(folder / "history.json")
+        raise ValueError(f"{folder} is no run directory: it has no config.json; {make}")
+    manifest = _parse(folder / "manifest.json", _read(folder / "manifest.json"))
+    config, history = (
+        _parse(folder / name, _declared(folder, name, manifest)) for name in ("config.json", "history.json")
+    )
     parts = (config.get("model"), config.get("training")) if isinstance(config, dict) else (None,)
     if not (isinstance(history, list) and all(isinstance(part, dict) for part in parts)):
         raise ValueError(f"{folder} is no run directory: its configuration or history has another form")
     model = make_model(config["model"])
     path = folder / "parameters.npz"
-    parameters = read_arrays(path)
+    parameters = _unpacked(path, _declared(folder, path.name, manifest), model)
     try:
         model.load_parameters(parameters)
     except (TypeError, ValueError) as error:
@@ -154,12 +212,52 @@ def load_run(folder: str | Path) -> Run:
         raise ValueError(f"{folder / 'history.json'} is {error}") from None
 
 
+def _declared(folder: Path, name: str, manifest: Any) -> bytes:
+    """The file that the manifest declares: under its own name, or where it waits for that."""
+    entry = manifest.get(name) if isinstance(manifest, dict) else None
+    if not (isinstance(entry, dict) and isinstance(entry.get("sha256"), str)):
+        message = f"{folder / 'manifest.json'} is damaged: it does not declare {name}"
+        raise ValueError(message)  # noqa: TRY004 - a damaged file, not a wrong type
+    waiting = _waiting(folder, name, entry)
+    for path in (folder / name, waiting):
+        # The size first: of a file that is too long not a byte is read.
+        if path.is_file() and path.stat().st_size == entry.get("bytes"):
+            content = _read(path)
+            if _entry(content) == entry:
+                return content
+    problem = "is not the file" if (folder / name).is_file() else "is missing, expected the file"
+    raise ValueError(f"{folder / name} {problem} of {entry.get('bytes')} bytes that manifest.json declares")
+
+
+def _unpacked(path: Path, content: bytes, model: VAE | Autoencoder) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, if they declare no more bytes than the model's parameters can need."""
+    # Twice for single precision in place of double, and NumPy's header before each array.
+    most = 2 * max(model.theta.nbytes, 1) + 1000 * len(model.parameters)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            declared = sum(member.file_size for member in file.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if declared > most:
+        raise ValueError(
+            f"{path} unpacks to {declared} bytes, expected at most {most} for the model in config.json"
+        )
+    return read_arrays(path, content)
+
+
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _read_json(path: Path) -> Any:
+def _read(path: Path) -> bytes:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _parse(path: Path, content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from scratchvae.cli import commands
+from tests.training.cases import declare
 
 Command = Callable[..., Any]
 
@@ -150,6 +151,8 @@ OPTIONS = [
     *((verb, "--epochs", text, "at least 0") for verb in ("train", "variance") for text in NOT_WHOLE),
     *(("train", "--learning-rate", text, "expected a") for text in ("0", *NOT_FINITE)),
     *(("train", "--kl-warmup", text, "at least 0") for text in NOT_FINITE),
+    *(("train", "--checkpoint-steps", text, "at least 1") for text in ("0", *NOT_WHOLE)),
+    *(("train", "--checkpoint-minutes", text, "expected a") for text in ("0", *NOT_FINITE)),
     *(("check", "--input-dim", text, "at least 1") for text in ("0", *NOT_WHOLE)),
     *(("check", "--entries", text, "at least 1") for text in ("0", *NOT_WHOLE)),
     *(("variance", "--estimators", text, "pathwise,score-function") for text in ("", ",", "pathwise,")),
@@ -346,6 +349,7 @@ def change(path: Path, part: str, **changes: Any) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config[part] |= changes
     path.write_text(json.dumps(config), encoding="utf-8")
+    declare(path.parent)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -365,7 +369,13 @@ def test_damaged_file_of_a_run(
     whole = path.read_bytes()
     for content in (b"", whole[: len(whole) // 3], whole[:-5], b"\xff\xfe\x00", b"[1, 2]", b"{}"):
         path.write_bytes(content)
+        refused(
+            *reader, copy, says=[f"{path} is not the file of {len(whole)} bytes that manifest.json declares"]
+        )
+        declare(copy)
         refused(*reader, copy)
+        path.write_bytes(whole)
+        declare(copy)
     path.unlink()
     refused(*reader, copy, says=[name])
 
@@ -411,6 +421,7 @@ def test_parameters_that_are_no_numbers(bad: float, copy: Path, refused: Callabl
         parameters = dict(file)
     parameters["decoder.0.bias"][2] = bad
     np.savez(copy / "parameters.npz", **parameters)
+    declare(copy)
     refused("evaluate", copy, says=["decoder.0.bias", str(bad), "(2,)", "finite"])
 
 
@@ -421,6 +432,7 @@ def test_settings_of_another_form(
 ) -> None:
     config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     (copy / "config.json").write_text(json.dumps(config | {"training": training}), encoding="utf-8")
+    declare(copy)
     refused(*reader, copy)
 
 

@@ -18,9 +18,12 @@ from scratchvae.densities.gaussian import gaussian_kl_backward
 from scratchvae.estimators import ESTIMATORS
 from scratchvae.lab.training_variance import variance_during_training, variance_record
 from scratchvae.randomness import NoiseStream, spawn
+from scratchvae.training.checkpoint import checkpoint_files
 from scratchvae.training.download import dataset_status
 from scratchvae.training.loop import minibatch
 from scratchvae.training.run_directory import versions
+from scratchvae.training.saving import Saver
+from tests.training.cases import Killed
 
 Command = Callable[..., Any]
 
@@ -47,6 +50,11 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """A run without the checkpoints of how it came about, or of what did not."""
+    return {name: content for name, content in snapshot(folder).items() if not name.startswith("checkpoint")}
 
 
 def is_picture(path: Path) -> bool:
@@ -88,10 +96,13 @@ def test_train_is_fit(command: Command, small: tuple[Any, ...], images: Path, tm
         "num_samples": None,
         "kl_warmup_epochs": 0.0,
     }
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+    assert {path.name.split("-")[0] for path in (tmp_path / "run").iterdir()} == {
+        ".lock",
+        "checkpoint",
         "config.json",
         "history.json",
         "history.png",
+        "manifest.json",
         "parameters.npz",
     }
     assert is_picture(tmp_path / "run" / "history.png")
@@ -217,12 +228,117 @@ def test_divergence_in_the_last_step_of_all(command: Command, small: tuple[Any, 
 def test_divergence_leaves_an_earlier_run_as_it_was(command: Command) -> None:
     options = ("--hidden", "5", "--latent-dim", "2", "--out", "run", "--overwrite")
     assert command("train", "--epochs", 0, *options).status == 0
-    before = snapshot(Path("run"))
+    before = results(Path("run"))
     with np.errstate(all="ignore"):
         done = command("train", "--epochs", 1, "--learning-rate", "1e30", *options)
     assert done.status == 1
     assert "the earlier run in run stays as it was" in done.err
-    assert snapshot(Path("run")) == before
+    assert results(Path("run")) == before
+
+
+# ------------------------------------------------------------------------------------------------ resume
+
+
+def killed_after(step: int, monkeypatch: pytest.MonkeyPatch, command: Command, *arguments: Any) -> None:
+    """A command that dies when the checkpoint of this step is written."""
+    right = Saver.save
+
+    def save(self: Saver, values: Any, arrays: Any) -> None:
+        right(self, values, arrays)
+        if values["step"] == step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Saver, "save", save)
+        with pytest.raises(Killed):
+            command(*arguments)
+
+
+def test_a_run_that_was_killed_is_no_run_until_it_is_resumed(
+    command: Command, small: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--epochs", 3, "--seed", 7, "--checkpoint-steps", 3, *small)
+    assert command("train", "--out", "whole", *options).status == 0
+    killed_after(6, monkeypatch, command, "train", "--out", "run", *options)
+    done = command("evaluate", "run")
+    assert done.status == 2
+    assert "run is no run directory: it has no config.json; end it with `scratchvae resume run`" in done.err
+    done = command("train", "--out", "run", *options)
+    assert done.status == 2
+    assert (
+        "run holds a run that has not ended: go on with `scratchvae resume run`, choose another --out"
+        in done.err
+    )
+
+    done = command("resume", "run", "--json", "run.json")
+    assert done.status == 0
+    assert done.err == "wrote run\n"
+    for name in ("parameters.npz", "config.json"):
+        assert Path("run", name).read_bytes() == Path("whole", name).read_bytes()
+    run, whole = sv.load_run("run"), sv.load_run("whole")
+    assert without_seconds(run.history.to_records()) == without_seconds(whole.history.to_records())
+    assert is_picture(Path("run/history.png"))
+    told = read(Path("run.json"))
+    assert told["settings"] == run.settings
+    assert told["history"] == run.history.to_records()
+
+
+def test_resume_trains_a_finished_run_for_longer(command: Command, small: tuple[Any, ...]) -> None:
+    assert command("train", "--epochs", 4, "--out", "at once", *small).status == 0
+    assert command("train", "--epochs", 2, "--out", "run", *small).status == 0
+    assert command("resume", "run", "--epochs", 4).status == 0
+    assert sv.load_run("run").settings["epochs"] == 4
+    for name in ("parameters.npz", "config.json"):
+        assert Path("run", name).read_bytes() == Path("at once", name).read_bytes()
+
+
+def test_resume_tells_of_a_damaged_checkpoint(
+    command: Command, small: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--epochs", 2, "--checkpoint-steps", 1, *small)
+    killed_after(5, monkeypatch, command, "train", "--out", "run", *options)
+    newest, before = checkpoint_files(Path("run"))
+    newest.write_bytes(b"")
+    done = command("resume", "run")
+    assert done.status == 0
+    assert done.err.startswith(f"scratchvae: {newest} is no whole checkpoint: ")
+    assert f"going on from {before.name}, step 4" in done.err
+
+
+def test_an_overwritten_run_is_there_until_the_new_one_has_ended(
+    command: Command, small: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("train", "--epochs", 1, "--out", "run", *small).status == 0
+    before = results(Path("run"))
+    again = ("train", "--epochs", 2, "--seed", 1, "--out", "run", "--overwrite", *small)
+    killed_after(0, monkeypatch, command, *again)
+    assert results(Path("run")) == before
+    assert command("resume", "run").status == 0
+    assert sv.load_run("run").settings["seed"] == 1
+
+
+def test_resume_refuses_what_it_cannot_go_on_with(
+    command: Command, small: tuple[Any, ...], images: Path
+) -> None:
+    Path("empty").mkdir()
+    vae = sv.VAE(**TINY_VAE, rng=0)
+    data = sv.load_dataset(images)
+    sv.fit(vae, data.train, epochs=1, batch_size=8, checkpoints="python", progress=False)
+    assert command("train", "--epochs", 0, "--out", "run", *small).status == 0
+    np.save("others.npy", np.random.default_rng(1).random((40, 4, 4)))
+    for arguments, words in (
+        (["missing"], "missing holds no checkpoint to go on from"),
+        (["empty"], "empty holds no checkpoint to go on from"),
+        (["python"], "python does not say what data it was trained on; name it with --data"),
+        (["run", "--data", "others.npy"], "x is not what the run in run was begun with: its SHA-256 is"),
+        (["run", "--epochs", "-1"], "at least 0"),
+        (["run", "--seed", "1"], "unrecognized arguments: --seed 1"),
+    ):
+        done = command("resume", *arguments)
+        assert done.status == 2
+        assert done.err.count("\n") == 1
+        assert words in done.err
+    assert list(Path("empty").iterdir()) == []
 
 
 # ---------------------------------------------------------------------------------------------- evaluate

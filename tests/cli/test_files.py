@@ -139,21 +139,46 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("verb", ["train", "variance"])
-def test_a_key_pressed_during_the_work(verb: str, small: tuple[Any, ...], tmp_path: Path) -> None:
-    with start(verb, "--epochs", 1_000_000, "--out", "run", *small) as process:
-        try:
-            wait_for(tmp_path / "run", process)
-            time.sleep(0.3)
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
-        finally:
-            process.kill()
+def press(process: subprocess.Popen[str]) -> str:
+    """Ctrl-C, and the last line that comes of it."""
+    try:
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == INTERRUPTED.format(verb)
     assert "Traceback" not in err
+    return str(err.splitlines()[-1])
+
+
+def test_a_key_pressed_during_the_work(small: tuple[Any, ...], tmp_path: Path) -> None:
+    with start("variance", "--epochs", 1_000_000, "--out", "run", *small) as process:
+        wait_for(tmp_path / "run", process)
+        assert press(process) == INTERRUPTED.format("variance")
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_key_pressed_during_training_loses_nothing(
+    command: Command, small: tuple[Any, ...], tmp_path: Path
+) -> None:
+    options = ("--epochs", 1_000_000, "--seed", 3, *small)
+    with start("train", "--out", "run", *options) as process:
+        wait_for(tmp_path / "run" / ".lock", process)
+        told = press(process)
+    step = int(told.split("after step ")[1].split(",")[0])
+    assert told == (
+        f"scratchvae train: interrupted after step {step}, which is saved; go on with `scratchvae resume run`"
+    )
+    epochs = -(-step // 4) + 2  # 32 images in batches of 8, and two epochs more
+    program = start("resume", "run", "--epochs", epochs)
+    assert program.communicate(timeout=60)[1].splitlines()[-1] == "wrote run"
+    whole = start("train", "--out", "whole", "--epochs", epochs, "--seed", 3, *small)
+    whole.communicate(timeout=60)
+    for name in ("parameters.npz", "config.json"):
+        assert Path("run", name).read_bytes() == Path("whole", name).read_bytes()
+    assert command("evaluate", "run").status == 0
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:

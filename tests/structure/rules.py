@@ -373,7 +373,7 @@ def import_is_light(root: Path) -> list[str]:
 def help_is_light(root: Path) -> list[str]:
     """`scratchvae --help`, and the help of each verb, load neither NumPy nor numba."""
     found = []
-    for verb in ([], ["train"], ["evaluate"], ["sample"], ["data"], ["check"], ["variance"]):
+    for verb in ([], ["train"], ["resume"], ["evaluate"], ["sample"], ["data"], ["check"], ["variance"]):
         arguments = ["scratchvae", *verb, "--help"]
         program = f"""
             sys.argv = {arguments!r}

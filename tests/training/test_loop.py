@@ -14,6 +14,7 @@ from scratchvae.estimators import make_estimator
 from scratchvae.estimators.pathwise import Pathwise
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
+from scratchvae.training import divergence
 from scratchvae.training import loop as module
 from scratchvae.training.adam import Adam
 from scratchvae.training.data import load_dataset
@@ -456,7 +457,7 @@ def test_the_last_parameters_known_to_be_good_are_put_back(rng, monkeypatch, bad
     # Parameters are known to be good when a step from them went well, so never those of the failing step.
     x = black_and_white(rng)
     good = states(make(), x, 6)
-    monkeypatch.setattr(module, "_STEPS_BETWEEN_COPIES", every)
+    monkeypatch.setattr(divergence, "_STEPS_BETWEEN_COPIES", every)
     model = make()
     error = diverge(model, x, estimator=BadAt(bad))
     assert f"back at its parameters after step {restored};" in str(error)

@@ -6,6 +6,9 @@ import io
 import json
 import pickle
 import shutil
+import zipfile
+from contextlib import suppress
+from itertools import count
 
 import numpy as np
 import pytest
@@ -16,8 +19,10 @@ from scratchvae.training import run_directory as module
 from scratchvae.training.history import Epoch, History
 from scratchvae.training.run_directory import load_run, make_model, save_run, versions, write_atomically
 from tests.models.cases import assert_refused, shake
+from tests.training.cases import Killed, declare, failing
 
-FILES = {"config.json", "history.json", "parameters.npz"}
+DECLARED = {"config.json", "history.json", "parameters.npz"}
+FILES = DECLARED | {"manifest.json"}
 HISTORY = History([Epoch(1, 3, 1.0, 0.1 + 0.2, -1.0, 0.5, None, None, None, 0.25)])
 SETTINGS = {"data": "digits", "seed": 3, "learning_rate": 1e-3, "σ": [1, 2]}
 
@@ -128,28 +133,35 @@ def test_the_new_file_takes_the_old_one_s_place_only_when_it_is_on_the_disk(tmp_
     right = module.os.fsync
     monkeypatch.setattr(module.os, "fsync", lambda number: (seen.append(path.read_bytes()), right(number)))
     write_atomically(path, lambda file: file.write(b"new"))
-    assert seen == [b"old"]
+    assert seen == [b"old", b"new"], "the file's content before it is renamed, its new name afterwards"
     assert path.read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("which", ["parameters.npz", "history.json", "config.json"])
-def test_a_run_that_cannot_be_written_leaves_each_old_file_whole(run, monkeypatch, which):
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
-    right = module.write_atomically
-
-    def fail_there(path, write):
-        def truncated(file):
-            write(file)
-            file.truncate(5)
-            raise OSError("disk full")
-
-        right(path, truncated if path.name == which else write)
-
-    monkeypatch.setattr(module, "write_atomically", fail_there)
-    with pytest.raises(OSError, match="disk full"):
-        save_run(run, small_vae(), HISTORY, {"data": "another"})
-    assert {path.name for path in run.iterdir()} == FILES
-    assert (run / which).read_bytes() == before[which]
+@pytest.mark.parametrize("how", ["full disk", "killed"])
+def test_a_run_is_replaced_as_a_whole_whichever_call_fails(tmp_path, how):
+    old, new = small_vae(), small_vae((4, 3))
+    outcomes = []
+    save_run(tmp_path / "old", old, HISTORY, SETTINGS)
+    for number in count(1):
+        run = shutil.copytree(tmp_path / "old", tmp_path / str(number))
+        with failing(number, how) as calls, suppress(OSError, Killed):
+            save_run(run, new, History(), {"data": "another"})
+        found = load_run(run)
+        outcomes.append(found.model.theta.size == new.theta.size)
+        model, history, settings = (
+            (new, History(), {"data": "another"}) if outcomes[-1] else (old, HISTORY, SETTINGS)
+        )
+        assert found.model.theta.tobytes() == model.theta.tobytes()
+        assert (found.history, found.settings) == (history, settings)
+        with failing(0, how):  # and the next one, of which nothing fails, tidies up
+            save_run(run, old, HISTORY, SETTINGS)
+        assert {path.name for path in run.iterdir() if not path.name.endswith(".part")} == FILES
+        assert load_run(run).model.theta.tobytes() == old.theta.tobytes()
+        if len(calls) < number:
+            break
+    assert outcomes == sorted(outcomes), "there is one moment before which it is the old one"
+    assert outcomes.count(False) > 10
+    assert outcomes.count(True) > 3
 
 
 @pytest.mark.parametrize(
@@ -190,17 +202,51 @@ def test_a_missing_file_is_named(run, name):
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"PK\x03\x04", b"[" * 100_000, b"\xff\xfe"])
 def test_rubbish_in_a_file_is_refused(run, name, content):
     (run / name).write_bytes(content)
-    with pytest.raises(ValueError, match=str(run)) as caught:
-        load_run(run)
-    assert "\n" not in str(caught.value)
+    for _ in range(1 + (name != "manifest.json")):  # undeclared, and then declared
+        with pytest.raises(ValueError, match=str(run)) as caught:
+            load_run(run)
+        assert "\n" not in str(caught.value)
+        if name != "manifest.json":
+            declare(run)
+
+
+@pytest.mark.parametrize("name", sorted(DECLARED))
+def test_a_changed_file_is_refused_by_its_name(run, name):
+    path = run / name
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 4
+    for content in (b"", whole[:-1], whole + b"\n", bytes(flipped)):
+        path.write_bytes(content)
+        assert_refused(
+            ValueError, f"{path} is not the file … that manifest.json declares", lambda: load_run(run)
+        )
+
+
+def test_no_flipped_bit_of_the_manifest_changes_what_is_read(run):
+    path = run / "manifest.json"
+    whole, theta = path.read_bytes(), load_run(run).model.theta.tobytes()
+    noticed = 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            assert load_run(run).model.theta.tobytes() == theta
+        except ValueError as error:
+            assert str(run) in str(error)  # noqa: PT017 - either outcome is fine
+            noticed += 1
+    assert noticed > 0.8 * len(whole), "all but blanks"
 
 
 def test_no_truncated_or_damaged_parameters_get_in(run):
-    # A zip file carries checksums: each change of a byte is either noticed or was in something that means nothing.
+    # A zip file carries checksums: each change of a byte is either noticed or was in something that means nothing,
+    # even if someone declared it.
     path = run / "parameters.npz"
     whole, theta = path.read_bytes(), load_run(run).model.theta.tobytes()
     for length in range(0, len(whole), 13):
         path.write_bytes(whole[:length])
+        declare(run)
         with pytest.raises(ValueError, match=r"parameters\.npz"):
             load_run(run)
     noticed = 0
@@ -208,6 +254,7 @@ def test_no_truncated_or_damaged_parameters_get_in(run):
         damaged = bytearray(whole)
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
+        declare(run)
         try:
             assert load_run(run).model.theta.tobytes() == theta, (
                 f"byte {position} changed a parameter in silence"
@@ -216,6 +263,17 @@ def test_no_truncated_or_damaged_parameters_get_in(run):
             assert "parameters.npz" in str(error)  # noqa: PT017 - either outcome is fine
             noticed += 1
     assert noticed > 200
+
+
+def test_what_unpacks_to_more_than_a_model_needs_is_not_unpacked(run, monkeypatch):
+    with zipfile.ZipFile(run / "parameters.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("encoder.0.weight.npy", b"\0" * 10**7)
+    declare(run)
+    monkeypatch.setattr(module, "read_arrays", None)
+    assert (run / "parameters.npz").stat().st_size < 11_000
+    assert_refused(
+        ValueError, "parameters.npz unpacks to 10000000 bytes, expected at most", lambda: load_run(run)
+    )
 
 
 class Explosive:
@@ -236,11 +294,13 @@ def test_pickle_is_never_opened(run):
     laden = {name: np.array([Explosive()], dtype=object) for name in names}
     with (run / "parameters.npz").open("wb") as file:
         np.savez(file, **laden)
+    declare(run)
     pickle.loads(pickle.dumps(Explosive()))
     assert Explosive.exploded, "the trap works"
     Explosive.exploded = False
     assert_refused(ValueError, "parameters.npz cannot be read … allow_pickle=False", lambda: load_run(run))
     (run / "parameters.npz").write_bytes(pickle.dumps(Explosive()))
+    declare(run)
     assert_refused(ValueError, "parameters.npz cannot be read", lambda: load_run(run))
     assert not Explosive.exploded
 
@@ -251,6 +311,7 @@ def replace_parameters(run, **changes):
     }
     with (run / "parameters.npz").open("wb") as file:
         np.savez(file, **parameters)
+    declare(run)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +337,8 @@ def test_a_single_array_in_place_of_the_parameters_is_refused(run):
     buffer = io.BytesIO()
     np.save(buffer, small_vae().theta)
     (run / "parameters.npz").write_bytes(buffer.getvalue())
-    assert_refused(ValueError, "parameters.npz does not fit the model", lambda: load_run(run))
+    declare(run)
+    assert_refused(ValueError, "parameters.npz cannot be read: File is not a zip file", lambda: load_run(run))
 
 
 def test_files_swapped_between_runs_are_refused(run, tmp_path):
@@ -287,6 +349,8 @@ def test_files_swapped_between_runs_are_refused(run, tmp_path):
         for parameters_of, config_of in ((run, other), (other, run)):
             shutil.copytree(config_of, mixed)
             shutil.copy(parameters_of / "parameters.npz", mixed)
+            assert_refused(ValueError, "parameters.npz is not the file", lambda mixed=mixed: load_run(mixed))
+            declare(mixed)
             assert_refused(
                 ValueError, "parameters.npz does not fit the model", lambda mixed=mixed: load_run(mixed)
             )
@@ -295,12 +359,19 @@ def test_files_swapped_between_runs_are_refused(run, tmp_path):
 
 def test_files_swapped_within_a_run_are_refused(run):
     config, history = (run / "config.json").read_bytes(), (run / "history.json").read_bytes()
-    (run / "config.json").write_bytes(history)
-    assert_refused(ValueError, f"{run} is no run directory", lambda: load_run(run))
-    (run / "history.json").write_bytes(config)
-    assert_refused(ValueError, f"{run} is no run directory", lambda: load_run(run))
-    (run / "config.json").write_bytes(config)
-    assert_refused(ValueError, f"{run} is no run directory", lambda: load_run(run))
+    for changed, words in (
+        ({"config.json": history}, "config.json is not the file"),
+        ({"config.json": history, "history.json": config}, "config.json is not the file"),
+        ({"history.json": config}, "history.json is not the file"),
+    ):
+        for name, content in ({"config.json": config, "history.json": history} | changed).items():
+            (run / name).write_bytes(content)
+        assert_refused(ValueError, words, lambda: load_run(run))
+        (declared := run / "manifest.json").rename(run / "kept")
+        shutil.copy(run / "kept", declared)
+        declare(run)
+        assert_refused(ValueError, f"{run} is no run directory", lambda: load_run(run))
+        (run / "kept").replace(declared)
 
 
 @pytest.mark.parametrize(
@@ -323,17 +394,20 @@ def test_a_configuration_of_no_model_is_refused(run, changes, words):
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     config["model"] |= changes
     (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    declare(run)
     assert_refused(ValueError, words, lambda: load_run(run))
 
 
 @pytest.mark.parametrize("content", ["3", "[3]", '{"model": 3, "training": {}}', '{"model": {}}'])
 def test_a_configuration_of_another_form_is_refused(run, content):
     (run / "config.json").write_text(content, encoding="utf-8")
+    declare(run)
     assert_refused(ValueError, f"{run} is no run directory", lambda: load_run(run))
 
 
 @pytest.mark.parametrize("content", ["{}", "3", '[{"epoch": 1}]', "[3]"])
 def test_a_history_of_another_form_is_refused(run, content):
     (run / "history.json").write_text(content, encoding="utf-8")
+    declare(run)
     expected = f"{run / 'history.json'} is not a history" if "[" in content else f"{run} is no run directory"
     assert_refused(ValueError, expected, lambda: load_run(run))
