@@ -22,6 +22,7 @@ _HOME_OF = {
     "VAE": "models.vae",
     "binarize": "training.data",
     "check_gradients": "lab.gradcheck",
+    "estimate_log_likelihood": "lab.likelihood",
     "evaluate": "lab.likelihood",
     "fit": "training.loop",
     "gradient_samples": "lab.gradient_samples",
@@ -39,6 +40,7 @@ __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604 - the keys are strings
 if TYPE_CHECKING:
     from scratchvae.lab.gradcheck import check_gradients as check_gradients
     from scratchvae.lab.gradient_samples import gradient_samples as gradient_samples
+    from scratchvae.lab.likelihood import estimate_log_likelihood as estimate_log_likelihood
     from scratchvae.lab.likelihood import evaluate as evaluate
     from scratchvae.lab.likelihood import log_marginal_likelihood as log_marginal_likelihood
     from scratchvae.lab.variance import gradient_variance as gradient_variance
