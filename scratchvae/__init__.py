@@ -24,6 +24,7 @@ _HOME_OF = {
     "check_gradients": "lab.gradcheck",
     "check_unbiased": "lab.sampling_test",
     "draws_needed": "lab.sampling_test",
+    "estimate_log_likelihood": "lab.likelihood",
     "evaluate": "lab.likelihood",
     "fit": "training.loop",
     "gradient_samples": "lab.gradient_samples",
@@ -41,6 +42,7 @@ __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604 - the keys are strings
 if TYPE_CHECKING:
     from scratchvae.lab.gradcheck import check_gradients as check_gradients
     from scratchvae.lab.gradient_samples import gradient_samples as gradient_samples
+    from scratchvae.lab.likelihood import estimate_log_likelihood as estimate_log_likelihood
     from scratchvae.lab.likelihood import evaluate as evaluate
     from scratchvae.lab.likelihood import log_marginal_likelihood as log_marginal_likelihood
     from scratchvae.lab.sampling_test import check_unbiased as check_unbiased

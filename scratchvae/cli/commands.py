@@ -281,10 +281,11 @@ def evaluate(options: argparse.Namespace) -> bool:
         likelihood_samples=options.likelihood_samples,
         likelihood_examples=options.likelihood_examples,
         rng=options.seed,
+        progress=True,
     )
     result = {"data": dataset.name, "part": options.part, **result, "seed": options.seed}
     write_json(options.json, result | {"versions": versions()})
-    tables.print_mapping(f"{options.run} on {dataset.name}, {options.part}; nats per image", result)
+    tables.print_evaluation(f"{options.run} on {dataset.name}, {options.part}; nats per image", result)
     return True
 
 

@@ -30,8 +30,8 @@ __all__ = [
     "is_damaged",
     "print_check",
     "print_data",
+    "print_evaluation",
     "print_history",
-    "print_mapping",
     "print_variance",
     "say",
 ]
@@ -213,9 +213,29 @@ def print_history(history: History) -> None:
     _print("Training; nats per image", ["epoch", *(heads[name] for name in fields), "time"], rows)
 
 
-def print_mapping(title: str, values: Mapping[str, Any]) -> None:
-    """One row per entry."""
-    _print(title, ["", ""], [[key.replace("_", " "), _number(value)] for key, value in values.items()])
+def print_evaluation(title: str, result: Mapping[str, Any]) -> None:
+    """One row per figure; then the bounds up to log p(x), and a warning, where they were asked for."""
+    apart = ("bounds", "warning")
+    figures = {name: value for name, value in result.items() if name not in apart}
+    _print(title, ["", ""], [[name.replace("_", " "), _number(value)] for name, value in figures.items()])
+    if "bounds" in result:
+        rungs = result["bounds"]
+        names = {rungs[-1]["samples"]: "log p(x)", 1: "ELBO"}
+        rows = [
+            [
+                names.get(rung["samples"], f"IWAE-{rung['samples']}"),
+                str(rung["samples"]),
+                f"{rung['bound']:.3f}",
+                "–" if rung["standard_error"] is None else f"{rung['standard_error']:.3f}",
+            ]
+            for rung in rungs
+        ]
+        heading = (
+            f"From bound to log p(x), on the same {result['log_likelihood_examples']} images and samples"
+        )
+        _print(heading, ["", "samples", "nats", "± over images"], rows)
+    if result.get("warning"):
+        say(f"Warning: {result['warning']}")
 
 
 def _number(value: Any) -> str:

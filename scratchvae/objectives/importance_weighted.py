@@ -11,9 +11,11 @@ from scratchvae.objectives.elbo import ELBO
 __all__ = [
     "OBJECTIVES",
     "ImportanceWeightedCache",
+    "effective_sample_size",
     "importance_weighted_backward",
     "importance_weighted_elbo",
     "importance_weighted_forward",
+    "monte_carlo_error",
 ]
 
 # What a model can be trained to raise; which of them follows from the estimator of its gradient.
@@ -77,3 +79,38 @@ def importance_weighted_elbo(
     shares = importance_weighted_backward(np.ones(bound.shape), cache)
     elbo = ELBO(bound, reconstruction.mean(axis=0, dtype=np.float64), kl.mean(axis=0, dtype=np.float64))
     return -float(bound.mean()), elbo, shares
+
+
+def effective_sample_size(shares: np.ndarray) -> np.ndarray:
+    """How many samples of equal weight would be as good: from 1, where one has all the weight, to S. (22.9)
+
+    Parameters
+    ----------
+    shares : ndarray (S, ...)
+        Each weight over the sum over S.
+
+    Returns
+    -------
+    ndarray (...)
+    """
+    return 1 / (shares**2).sum(axis=0)
+
+
+def monte_carlo_error(shares: np.ndarray) -> np.ndarray:
+    """Standard error of the log of the mean weight over S, to first order in 1/S, in nats. (22.10)
+
+    Parameters
+    ----------
+    shares : ndarray (S, ...)
+        Each weight over the sum over S.
+
+    Returns
+    -------
+    ndarray (...)
+        NaN where there is one sample, which says nothing about its error.
+    """
+    count = len(shares)
+    if count == 1:
+        return np.full(shares.shape[1:], np.nan)
+    # Σ (share − 1/S)² is 1 / effective size − 1/S without the cancellation where all weights are nearly equal.
+    return np.sqrt(count / (count - 1) * ((shares - 1 / count) ** 2).sum(axis=0))

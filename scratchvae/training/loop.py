@@ -133,6 +133,7 @@ def resume(
     *,
     validation: np.ndarray | None = None,
     epochs: int | None = None,
+    learning_rate: float | None = None,
     on_epoch: Callable[[int], None] | None = None,
     progress: bool = True,
 ) -> Run:
@@ -151,6 +152,8 @@ def resume(
         The same, if it was begun with any.
     epochs : int, optional
         In all, if it shall be another number than at the beginning: a run that has ended can train on.
+    learning_rate : float, optional
+        From now on, if it shall be another: schedules are run stage by stage, and moments are carried on.
     on_epoch : callable, optional
         Called with the number of completed epochs, after each one that ends from now on.
     progress : bool
@@ -169,11 +172,13 @@ def resume(
     """
     with resuming(Path(folder)) as saver:
         assert saver.found is not None
-        training = _Training.from_checkpoint(saver.found, x, validation, epochs)
+        changes = {"epochs": epochs, "learning_rate": learning_rate}
+        training = _Training.from_checkpoint(saver.found, x, validation, changes)
         training.run(saver, on_epoch, progress)
     told, notes = training.settings._asdict(), saver.plan.notes
     missing = {name: value for name, value in told.items() if name not in notes}
-    return Run(training.model, training.history, {**notes, **missing, "epochs": told["epochs"]})
+    changed = {name: told[name] for name in changes}
+    return Run(training.model, training.history, {**notes, **missing, **changed})
 
 
 def _plan(
@@ -195,7 +200,7 @@ class _Training(TrainingState):
 
     @classmethod
     def from_checkpoint(
-        cls, found: Checkpoint, x: np.ndarray, validation: np.ndarray | None, epochs: int | None
+        cls, found: Checkpoint, x: np.ndarray, validation: np.ndarray | None, changes: dict[str, Any]
     ) -> _Training:
         """The run as it was when the checkpoint was written, once x (N, D) and validation are known to be its own."""
         with _describing(found):
@@ -203,8 +208,10 @@ class _Training(TrainingState):
             settings = Settings(**found.values["settings"])
             estimator = make_estimator(settings.estimator)
             expected = dict(found.values["data"])
-        if epochs is not None:
+        if (epochs := changes["epochs"]) is not None:
             settings = settings._replace(epochs=check_integer("epochs", epochs, low=0))
+        if (rate := changes["learning_rate"]) is not None:
+            settings = settings._replace(learning_rate=check_number("learning_rate", rate, above=0))
         x = check_data("x", x, model)
         validation = None if validation is None else check_data("validation", validation, model)
         training = cls(model, x, validation, settings, estimator, 0)

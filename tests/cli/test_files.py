@@ -42,7 +42,7 @@ def test_files_are_written_before_tables(
     def gone(*_arguments: Any) -> None:
         raise RuntimeError("gone")
 
-    for name in ("print_variance", "print_check", "print_mapping", "print_data"):
+    for name in ("print_variance", "print_check", "print_evaluation", "print_data"):
         monkeypatch.setattr(f"scratchvae.cli.tables.{name}", gone)
     verbs: list[tuple[Any, ...]] = [
         ("variance", "--run", trained, "--samples", 400, "--out", "v", "--batch-size", 4),

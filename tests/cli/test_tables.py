@@ -141,13 +141,32 @@ def test_the_readme_table_fits_a_plain_terminal(on_terminal: Callable[..., str])
 
 
 def test_brackets_and_colons_are_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.print_mapping(
+    tables.print_evaluation(
         "title", {"data": "[red]images[/red] :smile: [a].npy", "num_samples": 3, "loss": 1.0}
     )
     out = capsys.readouterr().out
     assert "[red]images[/red] :smile: [a].npy" in out
     assert re.search(r"^num samples +3$", out, re.MULTILINE)
     assert re.search(r"^loss +1.000$", out, re.MULTILINE)
+
+
+def test_bounds_are_a_table_of_their_own_and_the_warning_comes_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bounds = [
+        {"samples": samples, "bound": bound, "standard_error": error}
+        for samples, bound, error in ((1, -30.25, 0.5), (5, -29.125, 0.25), (50, -28.5, None))
+    ]
+    result = {"loss": 31.0, "log_likelihood_examples": 7, "bounds": bounds, "warning": None}
+    tables.print_evaluation("title", result)
+    calm = capsys.readouterr().out
+    assert re.search(r"^ELBO +1 +-30.250 +0.500$", calm, re.MULTILINE)
+    assert re.search(r"^IWAE-5 +5 +-29.125 +0.250$", calm, re.MULTILINE)
+    assert re.search(r"^log p\(x\) +50 +-28.500 +–$", calm, re.MULTILINE)
+    assert "on the same 7 images" in calm
+    assert "arning" not in calm
+    tables.print_evaluation("title", result | {"warning": "in 3 of 7 examples …"})
+    assert capsys.readouterr().out == calm + "Warning: in 3 of 7 examples …\n"
 
 
 def history(epochs: int, kl: float) -> History:
@@ -246,7 +265,7 @@ def test_data_states(
 def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a service, or after `>&-`."""
     monkeypatch.setattr(sys, "stdout", None)
-    tables.print_mapping("title", {"loss": 1.0})
+    tables.print_evaluation("title", {"loss": 1.0})
 
 
 def test_a_closed_pipe_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scratchvae.lab import likelihood as module
-from scratchvae.lab.likelihood import evaluate, log_marginal_likelihood
+from scratchvae.lab.likelihood import estimate_log_likelihood, evaluate, log_marginal_likelihood
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
 from scratchvae.randomness import NoiseStream
@@ -71,7 +71,8 @@ def test_exactly_as_many_samples_as_asked_for_are_used(rng, monkeypatch, num_sam
         module, "importance_weighted_forward", lambda weights: seen.append(weights.shape) or right(weights)
     )
     log_marginal_likelihood(case.vae, case.x, num_samples, 0)
-    assert seen == [(num_samples, 1)] * 2
+    assert [shape for shape in seen if shape == (num_samples, 1)] == [(num_samples, 1)] * 2
+    assert {samples * groups for samples, groups in seen} == {num_samples}, "lower rungs use all of them too"
 
 
 def test_estimate_does_not_underflow(rng):
@@ -107,6 +108,45 @@ def test_estimates_repeat_and_leave_the_model_alone(rng):
 def test_bad_arguments_are_refused_in_one_sentence(arguments, error, words):
     vae = VAE(INPUT_DIM, (4,), 2, rng=0)
     assert_refused(error, words, lambda: log_marginal_likelihood(vae, **{"x": np.zeros((2, 5))} | arguments))
+
+
+def test_error_effective_size_and_bounds_are_those_of_each_example_s_weights(rng, monkeypatch):
+    case = make_case(rng)
+    seen = []
+    right = module.sampled_kl_forward
+
+    def record(z, mean, log_var):
+        seen.append(-right(z, mean, log_var)[0])
+        return right(z, mean, log_var)
+
+    monkeypatch.setattr(module, "sampled_kl_forward", record)
+    # A decoder that says nothing about z: the weights are p(z) / q(z|x), up to a factor that all of them share.
+    case.vae.parameters["decoder.0.weight"][...] = 0
+    found = estimate_log_likelihood(case.vae, case.x, 10, rng)
+    for b, log_weights in enumerate(seen):
+        weights = np.exp(log_weights[:, 0])
+        assert found.effective_sample_size[b] == pytest.approx(
+            weights.sum() ** 2 / (weights**2).sum(), rel=1e-12
+        )
+        spread = weights.std(ddof=1) / np.sqrt(10) / weights.mean()
+        assert found.monte_carlo_error[b] == pytest.approx(spread, rel=1e-10)
+        groups = np.log(weights.reshape(2, 5).mean(axis=1)).mean() - np.log(weights.mean())
+        assert found.bounds[5][b] - found.value[b] == pytest.approx(groups, abs=1e-12)
+        ratio = log_weights.mean() - np.log(weights.mean())
+        assert found.bounds[1][b] - found.value[b] == pytest.approx(ratio, abs=1e-12)
+    np.testing.assert_array_equal(found.bounds[10], found.value)
+
+
+def test_a_warning_where_few_samples_have_all_the_weight(rng):
+    case = make_case(rng, batch=4)
+    assert evaluate(case.vae, case.x, likelihood_samples=500)["warning"] is None
+    # Posteriors ten standard deviations away from where they should be.
+    case.vae.parameters["encoder.mean.bias"][...] = 10
+    found = evaluate(case.vae, case.x, likelihood_samples=500)
+    assert found["effective_sample_size_smallest"] < 10
+    assert found["warning"].startswith(
+        "in 4 of 4 examples fewer than 10 of 500 samples have nearly all the weight"
+    )
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------
@@ -175,15 +215,16 @@ def test_samples_for_the_bound_are_those_asked_for(rng, monkeypatch):
 def test_log_likelihood_is_that_of_the_first_examples(rng, monkeypatch):
     case = make_case(rng, batch=12, binarize="threshold")
     asked = []
-    right = module.log_marginal_likelihood
+    right = module.estimate_log_likelihood
 
-    def record(vae, x, num_samples, rng):
-        asked.append((x, num_samples, right(vae, x, num_samples, rng)))
+    def record(vae, x, num_samples, rng, progress):
+        asked.append((x, num_samples, right(vae, x, num_samples, rng, progress)))
         return asked[-1][-1]
 
-    monkeypatch.setattr(module, "log_marginal_likelihood", record)
+    monkeypatch.setattr(module, "estimate_log_likelihood", record)
     result = evaluate(case.vae, case.x, likelihood_samples=15, likelihood_examples=5)
-    ((x, num_samples, values),) = asked
+    ((x, num_samples, estimate),) = asked
+    values = estimate.value
     np.testing.assert_array_equal(x, case.x[:5] > 0.5)
     assert num_samples == result["log_likelihood_samples"] == 15
     assert result["log_likelihood_examples"] == 5
@@ -191,6 +232,15 @@ def test_log_likelihood_is_that_of_the_first_examples(rng, monkeypatch):
     assert result["log_likelihood_standard_error"] == pytest.approx(
         values.std(ddof=1) / np.sqrt(5), rel=1e-12
     )
+    assert result["log_likelihood_monte_carlo_error"] == pytest.approx(
+        np.sqrt((estimate.monte_carlo_error**2).sum()) / 5, rel=1e-12
+    )
+    sizes = estimate.effective_sample_size
+    assert result["effective_sample_size_median"] == sorted(sizes)[2]
+    assert result["effective_sample_size_smallest"] == min(sizes)
+    assert [rung["samples"] for rung in result["bounds"]] == [1, 5, 15]
+    assert [rung["bound"] for rung in result["bounds"]] == [v.mean() for v in estimate.bounds.values()]
+    assert result["bounds"][-1]["standard_error"] == result["log_likelihood_standard_error"]
     assert result["examples"] == 12
     assert (
         evaluate(case.vae, case.x, likelihood_samples=2, likelihood_examples=100)["log_likelihood_examples"]
@@ -198,6 +248,7 @@ def test_log_likelihood_is_that_of_the_first_examples(rng, monkeypatch):
     )
     pair = evaluate(case.vae, case.x[:2], likelihood_samples=2)
     assert pair["log_likelihood_standard_error"] > 0
+    assert evaluate(case.vae, case.x, likelihood_samples=1)["log_likelihood_monte_carlo_error"] is None
     alone = evaluate(case.vae, case.x[:1], likelihood_samples=2)
     assert alone["log_likelihood_standard_error"] is None, "one example has no spread"
 

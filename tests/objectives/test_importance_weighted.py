@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import sympy
 
+from scratchvae.lab.likelihood import bound_ladder
 from scratchvae.objectives.elbo import elbo_forward
 from scratchvae.objectives.importance_weighted import (
+    effective_sample_size,
     importance_weighted_backward,
     importance_weighted_elbo,
     importance_weighted_forward,
+    monte_carlo_error,
 )
 from tests.models.test_linear_vae import decoder_of, vae_with_exact_posterior
 from tests.oracles import estimators as oracle
@@ -231,3 +234,70 @@ def test_oracle_and_shipped_agree_on_the_value(rng):
     log_q = -(noise[..., 0] ** 2 + log_var + np.log(2 * np.pi)) / 2
     found, _ = importance_weighted_forward(target.value(z) - log_q)
     np.testing.assert_allclose(found, oracle.log_mean_weight(target.value, mean, log_var, noise), rtol=1e-14)
+
+
+# --- how sure it is ---------------------------------------------------------------------------------------
+
+
+def shares_of(weights):
+    return weights / weights.sum(axis=0)
+
+
+@pytest.mark.equation("22.10")
+def test_the_error_of_a_logarithm_is_a_function_of_the_shares():
+    weights = sympy.symbols("w1:5", positive=True)
+    count, total = len(weights), sum(weights)
+    mean = total / count
+    first = sum((w - mean) ** 2 for w in weights) / (count - 1) / (count * mean**2)
+    second = sympy.Rational(count, count - 1) * sum(
+        (w / total - sympy.Rational(1, count)) ** 2 for w in weights
+    )
+    size = total**2 / sum(w**2 for w in weights)
+    third = sympy.Rational(count, count - 1) * (1 / size - sympy.Rational(1, count))
+    assert_identical(first, second)
+    assert_identical(first, third)
+
+
+def test_effective_sample_size_and_error_by_hand(rng):
+    # Weights 1, 1, 2: (4)² / 6, and 3/2 (6/16 − 1/3) = 1/16.
+    shares = shares_of(np.array([[1.0], [1.0], [2.0]]))
+    np.testing.assert_allclose(effective_sample_size(shares), [16 / 6], rtol=1e-15)
+    np.testing.assert_allclose(monte_carlo_error(shares), [0.25], rtol=1e-15)
+    equal = np.full((7, 2), 1 / 7)
+    np.testing.assert_allclose(effective_sample_size(equal), [7, 7], rtol=1e-15)
+    assert (monte_carlo_error(equal) == 0).all(), "no cancellation where all weights are equal"
+    lonely = np.eye(7)[:, :1]
+    np.testing.assert_array_equal(effective_sample_size(lonely), [1])
+    assert np.isnan(monte_carlo_error(np.ones((1, 3)))).all(), "one sample says nothing about its error"
+
+
+def test_the_error_is_the_spread_of_repeated_estimates(rng):
+    # 4000 estimates tell their standard deviation to 1.1 %; the first order is right to about 1/K times the kurtosis.
+    weights = np.exp(0.5 * rng.standard_normal((400, 4000)))
+    estimates = importance_weighted_forward(np.log(weights))[0]
+    told = np.sqrt((monte_carlo_error(shares_of(weights)) ** 2).mean())
+    assert told == pytest.approx(estimates.std(), rel=0.07)
+
+
+@pytest.mark.equation("22.11")
+def test_every_rung_has_the_expectation_of_its_bound_and_none_is_out_of_order(rng):
+    # Ten weights of two values each: all 2¹⁰ draws with their probabilities.
+    values, probabilities = np.log([0.3, 4.0]), np.array([0.8, 0.2])
+    draws = np.array(list(itertools.product((0, 1), repeat=10)))
+    chances = probabilities[draws].prod(axis=1)
+    ladders = [bound_ladder(values[draw]) for draw in draws]
+    assert list(ladders[0]) == [1, 5]
+    for k in (1, 5):
+        few = np.array(list(itertools.product((0, 1), repeat=k)))
+        expected = probabilities[few].prod(axis=1) @ importance_weighted_forward(values[few].T)[0]
+        assert chances @ [ladder[k] for ladder in ladders] == pytest.approx(expected, rel=1e-12)
+    whole = importance_weighted_forward(values[draws].T)[0]
+    assert all(
+        ladder[1] <= ladder[5] + 1e-12 and ladder[5] <= top + 1e-12
+        for ladder, top in zip(ladders, whole, strict=True)
+    )
+    wild = bound_ladder(30 * rng.standard_normal(1000))
+    assert list(wild) == [1, 5, 50, 500]
+    assert all(low < high for low, high in itertools.pairwise(wild.values()))
+    assert list(bound_ladder(np.zeros(60))) == [1, 5], "50 does not divide 60"
+    assert not bound_ladder(np.zeros(1))

@@ -11,8 +11,9 @@ import pytest
 from scratchvae.estimators import ESTIMATORS, FURTHER_ESTIMATORS, make_estimator
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
+from scratchvae.training.adam import Adam
 from scratchvae.training.checkpoint import newest_checkpoint
-from scratchvae.training.loop import TrainingDiverged, fit, resume
+from scratchvae.training.loop import OPTIMIZERS, TrainingDiverged, fit, resume
 from scratchvae.training.saving import Checkpoints, Saver
 from tests.models.cases import assert_refused
 from tests.training.cases import Killed
@@ -204,6 +205,23 @@ def test_more_epochs_are_as_if_they_had_been_asked_for_at_once(tmp_path):
     assert final(tmp_path / "later") == final(tmp_path / "at once")
     words = "epochs is 4, expected more: the run in … has made 15 steps, 3 an epoch"
     assert_refused(ValueError, words, lambda: resume(tmp_path / "later", X, epochs=4, progress=False))
+
+
+def test_another_learning_rate_holds_from_then_on_and_moments_are_carried_on(tmp_path, monkeypatch):
+    class Scheduled(Adam):
+        def update(self, gradient):
+            self.learning_rate = 1e-2 if self.step < 6 else 1e-4  # two epochs of three steps
+            super().update(gradient)
+
+    train(make(), epochs=2, learning_rate=1e-2, checkpoints=tmp_path)
+    run = resume(tmp_path, X, epochs=5, learning_rate=1e-4, progress=False)
+    assert (run.settings["epochs"], run.settings["learning_rate"]) == (5, 1e-4)
+    monkeypatch.setitem(OPTIMIZERS, "adam", Scheduled)
+    at_once = make()
+    train(at_once, epochs=5)
+    np.testing.assert_array_equal(run.model.theta, at_once.theta)
+    words = "learning_rate is -1, expected a finite number greater than 0"
+    assert_refused(ValueError, words, lambda: resume(tmp_path, X, learning_rate=-1.0, progress=False))
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path):
