@@ -42,8 +42,9 @@ from scratchvae.randomness import NoiseStream, spawn
 from scratchvae.training.checkpoint import checkpoint_files, newest_checkpoint
 from scratchvae.training.data import Dataset, load_dataset
 from scratchvae.training.download import CATALOGUE, dataset_status, fetch
-from scratchvae.training.loop import OPTIMIZERS, TrainingDiverged, check_data, fit, minibatch
+from scratchvae.training.loop import OPTIMIZERS, TrainingDiverged, fit
 from scratchvae.training.loop import resume as resume_fit
+from scratchvae.training.minibatch import check_data, minibatch
 from scratchvae.training.run_directory import Run, load_run, save_run, versions, write_atomically
 from scratchvae.training.saving import Checkpoints, plan_of
 from scratchvae.validation import check_choice

@@ -16,7 +16,8 @@ from scratchvae.objectives.importance_weighted import (
     monte_carlo_error,
 )
 from scratchvae.randomness import NoiseStream, as_generator, spawn, standard_normal
-from scratchvae.training.loop import average_terms, check_data, minibatch
+from scratchvae.training.loop import average_terms
+from scratchvae.training.minibatch import check_data, minibatch
 from scratchvae.training.progress import Progress
 from scratchvae.validation import check_integer
 

@@ -10,7 +10,8 @@ import numpy as np
 from scratchvae.lab.variance import GradientVariance, gradient_variance
 from scratchvae.models.vae import VAE
 from scratchvae.randomness import NoiseStream, as_generator, spawn
-from scratchvae.training.loop import average_terms, check_data, fit, minibatch
+from scratchvae.training.loop import average_terms, fit
+from scratchvae.training.minibatch import check_data, minibatch
 from scratchvae.validation import check_integer
 
 __all__ = ["variance_during_training", "variance_record"]

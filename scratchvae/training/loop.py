@@ -18,16 +18,16 @@ from scratchvae.models.vae import VAE
 from scratchvae.objectives.elbo import ELBO
 from scratchvae.randomness import NoiseStream, as_generator, spawn
 from scratchvae.training.checkpoint import Checkpoint
-from scratchvae.training.data import Dataset, binarize, pixels
 from scratchvae.training.divergence import TrainingDiverged
 from scratchvae.training.history import Epoch, History
+from scratchvae.training.minibatch import check_data, minibatch, minibatches
 from scratchvae.training.progress import Progress
 from scratchvae.training.run_directory import MODELS, Run, make_model
 from scratchvae.training.saving import Checkpoints, Saver, resuming, saving
 from scratchvae.training.state import OPTIMIZERS, Settings, TrainingState
 from scratchvae.validation import check_choice, check_integer, check_number
 
-__all__ = ["OPTIMIZERS", "TrainingDiverged", "average_terms", "check_data", "fit", "minibatch", "resume"]
+__all__ = ["OPTIMIZERS", "TrainingDiverged", "average_terms", "fit", "resume"]
 
 # Samples (of any example) that evaluation takes at a time, so that a large set needs little memory.
 _EVALUATION_BATCH = 1000
@@ -249,7 +249,7 @@ class _Training(TrainingState):
         """The steps of the epoch that are not yet done, and its record."""
         epoch = len(self.history) + 1
         done = self.step - len(self.history) * self.steps_per_epoch
-        batches = _minibatches(self.order.permutation(len(self.x)), self.settings.batch_size)
+        batches = minibatches(self.order.permutation(len(self.x)), self.settings.batch_size)
         for rows in islice(batches, done, None):
             loss = self.take_step(rows)
             bar.advance(f"epoch {epoch}, loss {loss:.2f} nats")
@@ -354,50 +354,9 @@ def average_terms(
     """
     pixel_noise, noise = (NoiseStream(stream) for stream in spawn(as_generator(rng), 2))
     totals = np.zeros(3)
-    for rows in _minibatches(np.arange(len(x)), max(1, _EVALUATION_BATCH // num_samples)):
+    for rows in minibatches(np.arange(len(x)), max(1, _EVALUATION_BATCH // num_samples)):
         batch = minibatch(x[rows], model, pixel_noise)
         elbo: ELBO = model.minibatch_elbo(batch, noise=noise, num_samples=num_samples, objective=objective)
         totals += [-elbo.value.sum(), elbo.reconstruction.sum(), elbo.kl.sum()]
     loss, reconstruction, kl = (totals / len(x)).tolist()
     return loss, reconstruction, kl
-
-
-def check_data(name: str, x: Any, model: VAE | Autoencoder) -> np.ndarray:
-    """x (N, D) as rows of bytes or floats that the model's likelihood can explain, or an error that names it."""
-    if isinstance(x, Dataset):
-        raise TypeError(
-            f"{name} is the data set {x.name!r} as a whole, expected one of its arrays, such as its .train"
-        )
-    try:
-        x = np.asarray(x)
-    except ValueError as error:
-        raise TypeError(f"{name} is not a rectangular array of numbers: {error}") from None
-    if x.ndim < 2 or len(x) == 0:
-        hint = "; are these labels instead of images?" if x.ndim == 1 and len(x) else ""
-        raise ValueError(
-            f"{name} has shape {x.shape}, expected (N, {model.input_dim}) with N at least 1{hint}"
-        )
-    rows = x.reshape(len(x), -1)
-    if x.dtype != np.uint8:
-        return model.check_x(rows, name)
-    if rows.shape[1] != model.input_dim:
-        raise ValueError(f"{name} has shape {x.shape}, expected (N, {model.input_dim})")
-    if rows.max() <= 1:
-        raise ValueError(
-            f"{name} holds bytes no larger than 1, and 255 is white: pass zeros and ones as floats or multiply them "
-            "by 255"
-        )
-    return rows
-
-
-def minibatch(rows: np.ndarray, model: VAE | Autoencoder, pixel_noise: NoiseStream) -> np.ndarray:
-    """A minibatch (B, D) in the model's precision, binarized as the model says."""
-    if rows.dtype == np.uint8 and model.binarize == "dynamic":
-        return pixel_noise.binarize(rows, model.dtype)
-    grey = pixels(rows, model.dtype)
-    return grey if model.binarize is None else binarize(grey, model.binarize, pixel_noise)
-
-
-def _minibatches(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), batch_size):
-        yield rows[start : start + batch_size]

@@ -21,7 +21,7 @@ from scratchvae.lab.training_variance import variance_during_training, variance_
 from scratchvae.randomness import NoiseStream, spawn
 from scratchvae.training.checkpoint import checkpoint_files
 from scratchvae.training.download import dataset_status
-from scratchvae.training.loop import minibatch
+from scratchvae.training.minibatch import minibatch
 from scratchvae.training.run_directory import versions
 from scratchvae.training.saving import Saver
 from tests.training.cases import Killed
