@@ -17,7 +17,9 @@ import numpy as np
 
 from scratchvae import plots
 from scratchvae.cli import tables
+from scratchvae.cli.defaults import batch_size_of, default_sizes, epochs_of, stem
 from scratchvae.cli.files import check_json, prepare_out, say_written, write_json, writing
+from scratchvae.cli.sweep import sweep
 from scratchvae.estimators import ESTIMATORS, make_estimator
 from scratchvae.lab.gradcheck import check_gradients
 from scratchvae.lab.likelihood import evaluate as evaluate_model
@@ -35,10 +37,8 @@ from scratchvae.training.run_directory import Run, load_run, save_run, versions,
 from scratchvae.training.saving import Checkpoints, plan_of
 from scratchvae.validation import check_choice
 
-__all__ = ["check", "check_json", "data", "evaluate", "resume", "sample", "train", "variance"]
+__all__ = ["check", "check_json", "data", "evaluate", "resume", "sample", "sweep", "train", "variance"]
 
-# Images of at most this many pixels get the small model, long training and small minibatches: the digits.
-_SMALL_IMAGE = 64
 # Moments at which the variance is measured: the gradient changes fastest at the start.
 _MOMENTS = (0, 1, 3, 10, 30, 100, 300, 1000)
 # Options that describe a model, and those among all options that only a VAE understands.
@@ -64,7 +64,7 @@ def variance(options: argparse.Namespace) -> bool:
     if options.run is None:
         dataset = load_dataset("digits" if options.data is None else options.data)
         vae = VAE(**_model_arguments(options, dataset.train.shape[1]), rng=spawn(seed, 1)[0])
-        name = _stem(dataset)
+        name = stem(dataset)
     else:
         _refuse(
             options, (*_MODEL_OPTIONS, "epochs"), "has no effect on a trained run: leave it out, or --run"
@@ -77,7 +77,7 @@ def variance(options: argparse.Namespace) -> bool:
         "data": dataset.name,
         "seed": seed,
         "num_samples": options.samples,
-        "batch_size": _batch_size(options, vae.input_dim),
+        "batch_size": batch_size_of(options, vae.input_dim),
     }
     if settings["batch_size"] > len(dataset.train):
         raise ValueError(
@@ -86,7 +86,7 @@ def variance(options: argparse.Namespace) -> bool:
         )
     out = prepare_out(options.out, f"variance-{name}")
     if options.run is None:
-        epochs = settings["epochs"] = _epochs(options, dataset)
+        epochs = settings["epochs"] = epochs_of(options, dataset)
         moments = variance_during_training(
             vae,
             dataset.train,
@@ -150,8 +150,8 @@ def train(options: argparse.Namespace) -> bool:
     initial_rng, training_rng = spawn(options.seed, 2)
     model = _make(options, dataset.train.shape[1], initial_rng)
     of_fit: dict[str, Any] = {
-        "epochs": _epochs(options, dataset),
-        "batch_size": _batch_size(options, model.input_dim),
+        "epochs": epochs_of(options, dataset),
+        "batch_size": batch_size_of(options, model.input_dim),
         "learning_rate": options.learning_rate,
         "optimizer": check_choice("--optimizer", options.optimizer, OPTIMIZERS),
         "estimator": options.estimator or "pathwise",
@@ -165,7 +165,7 @@ def train(options: argparse.Namespace) -> bool:
         "seed": options.seed,
         **of_fit,
     }
-    out = prepare_out(options.out, f"{options.model}-{_stem(dataset)}")
+    out = prepare_out(options.out, f"{options.model}-{stem(dataset)}")
     if not options.overwrite:
         _refuse_to_replace(out)
     often = {"steps": options.checkpoint_steps, "minutes": options.checkpoint_minutes}
@@ -298,12 +298,10 @@ def _model_arguments(options: argparse.Namespace, input_dim: int) -> dict[str, A
         _refuse(
             options, ["likelihood_variance"], "belongs to --likelihood gaussian: leave it out, or add that"
         )
-    small = input_dim <= _SMALL_IMAGE
-    defaults = {"hidden": (64,) if small else (400,), "latent_dim": 8 if small else 20}
     given = {name: value for name in _MODEL_OPTIONS if (value := getattr(options, name)) is not None}
     if options.binarize == "none":
         given["binarize"] = None
-    return {"input_dim": input_dim, **defaults, **given}
+    return {"input_dim": input_dim, **default_sizes(input_dim), **given}
 
 
 def _make(options: argparse.Namespace, input_dim: int, rng: np.random.Generator | int) -> VAE | Autoencoder:
@@ -320,15 +318,6 @@ def _check_samples(estimator: str, samples: int | None) -> None:
             f"--samples is {samples}, expected at least {fewest}: {estimator} compares the samples of one "
             "image with each other"
         )
-
-
-def _epochs(options: argparse.Namespace, dataset: Dataset) -> int:
-    default = 100 if dataset.train.shape[1] <= _SMALL_IMAGE else 10
-    return default if options.epochs is None else int(options.epochs)
-
-
-def _batch_size(options: argparse.Namespace, input_dim: int) -> int:
-    return options.batch_size or (64 if input_dim <= _SMALL_IMAGE else 128)
 
 
 def _vae_of(run: Run, folder: Path) -> VAE:
@@ -379,7 +368,3 @@ def _image_shape(run: Run, folder: Path) -> tuple[int, ...]:
             f"product {pixels}"
         )
     return tuple(shape)
-
-
-def _stem(dataset: Dataset) -> str:
-    return Path(dataset.name).stem
