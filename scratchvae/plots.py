@@ -255,16 +255,12 @@ def _draw_hyperparameter(axes: Any, trials: list[dict[str, Any]], name: str) -> 
         top = axes.get_xaxis_transform()  # a place across, and a part of the height
         axes.plot(lost, [1.0] * len(lost), "x", color=_COLOURS[1], transform=top, clip_on=False)
     if is_scale:
-        axes.set_xscale(
-            "log" if values[0] > 0 else "symlog", **({} if values[0] > 0 else {"linthresh": values[1]})
-        )
+        around_zero = {} if values[0] > 0 else {"linthresh": values[1]}
+        axes.set_xscale("symlog" if around_zero else "log", **around_zero)
     else:
-        axes.set_xticks(
-            range(len(values)), [value if name == "estimator" else f"{value:g}" for value in values]
-        )
+        labels = [value.replace("-", "\n") if name == "estimator" else f"{value:g}" for value in values]
+        axes.set_xticks(range(len(values)), labels)
         axes.set_xlim(-0.5, len(values) - 0.5)
-    if name == "estimator":
-        axes.tick_params(axis="x", labelrotation=20)
     axes.set(xlabel=_HYPERPARAMETERS[name], ylabel="held-out −ELBO (nats per image)")
 
 
@@ -283,7 +279,7 @@ def _draw_rate_and_distortion(axes: Any, trials: list[dict[str, Any]]) -> None:
     if len(betas) > 1:
         drawn.set_norm(LogNorm() if min(betas) > 0 else None)
         axes.figure.colorbar(drawn, ax=axes, label="β")
-    axes.set(xlabel="rate: KL (nats per image)", ylabel="distortion: −log p(x|z) (nats per image)")
+    axes.set(title="Rate and distortion", xlabel="KL (nats per image)", ylabel="−log p(x|z) (nats per image)")
 
 
 def _sweep_caption(record: dict[str, Any]) -> str:

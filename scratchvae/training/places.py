@@ -23,7 +23,7 @@ from scratchvae.training.trial import DIVERGED, INTERRUPTED, Plan
 __all__ = ["Place", "Stop", "here", "mishaps", "on_cluster", "run_trial"]
 
 _LOOK = 0.5  # seconds between two looks at whether to stop
-_CONNECT = 10.0  # seconds in which a scheduler answers, if it is there
+_CONNECT = 5.0  # seconds in which a scheduler answers, if it is there
 # What scratchvae and numerical libraries ask for the number of their threads.
 _THREADS = ("SCRATCHVAE_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Of the software: with others of these the last bits of a result may be others.
@@ -174,8 +174,9 @@ def on_cluster(address: str, folder: Path) -> Iterator[Place]:
         ) from None
     with client:
         _check_workers(client, address, folder)
-        threads = sum(client.nthreads().values())
-        words = f"{threads} at a time on {len(client.nthreads())} workers of {address}, each with {_THREADS[0]}=1 unless set there"
+        threads = client.nthreads().values()
+        where = f"{sum(threads)} at a time on {len(threads)} workers of {address}"
+        words = f"{where}, each with {_THREADS[0]}=1 unless it is set there"
         yield Place(client.get_executor(pure=False), Event(client=client), words)
 
 

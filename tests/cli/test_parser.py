@@ -23,7 +23,7 @@ from scratchvae.models.vae import VAE
 from scratchvae.training.download import CATALOGUE
 from scratchvae.training.loop import OPTIMIZERS, fit
 
-VERBS = ("variance", "check", "train", "evaluate", "sample", "data")
+VERBS = ("variance", "check", "train", "evaluate", "sample", "sweep", "data")
 
 
 def options_of(verb: str) -> dict[str, argparse.Action]:
@@ -112,6 +112,7 @@ def test_defaults_of_training_are_those_of_fit() -> None:
         ("train", "data", CATALOGUE),
         ("train", "estimator", ESTIMATORS),
         ("variance", "estimators", ESTIMATORS),
+        ("sweep", "estimators", ESTIMATORS),
         ("evaluate", "data", CATALOGUE),
     ],
 )
@@ -144,6 +145,8 @@ def test_help_names_every_choice(verb: str, option: str, choices: Iterable[str])
         (["evaluate", "r"], "run", Path("r")),
         (["evaluate", "r", "--likelihood-samples", "0"], "likelihood_samples", 0),
         (["sample", "r", "--count", "1"], "count", 1),
+        (["sweep", "--widths", "8:64"], "widths", {"low": 8, "high": 64}),
+        (["sweep", "--scheduler", "tcp://h:1"], "scheduler", "tcp://h:1"),
         (["data", "--fetch", "mnist"], "fetch", "mnist"),
     ],
 )
