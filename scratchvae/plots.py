@@ -278,7 +278,10 @@ def _draw_rate_and_distortion(axes: Any, trials: list[dict[str, Any]]) -> None:
     betas = {trial["setting"]["beta"] for trial in done}
     if len(betas) > 1:
         drawn.set_norm(LogNorm() if min(betas) > 0 else None)
-        axes.figure.colorbar(drawn, ax=axes, label="β")
+        bar = axes.figure.colorbar(drawn, ax=axes, label="β")
+        if len(betas) <= _FEW_VALUES:
+            bar.set_ticks(sorted(betas), labels=[f"{beta:g}" for beta in sorted(betas)])
+            bar.minorticks_off()
     axes.set(title="Rate and distortion", xlabel="KL (nats per image)", ylabel="−log p(x|z) (nats per image)")
 
 

@@ -443,6 +443,7 @@ def test_sweep_points_are_the_record(drawn: Callable[..., Figure]) -> None:
     assert points.get_offsets().tolist() == [[10, 20], [10, 21], [10, 23], [10, 24]]
     assert points.get_array().tolist() == [0.5, 0.5, 2, 2]
     assert bar.get_ylabel() == "β"
+    assert [label.get_text() for label in tick_labels(bar, "y")] == ["0.5", "2"]
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,8 @@ class _Sweep:
 
     def how_to_go_on(self) -> str:
         count = f"{len(self.outcomes)} of {len(self.settings)} trials have ended"
-        return f"interrupted; {count} and are kept in {self.folder}, the others are saved: go on with the same command"
+        kept = f"{count} and are kept in {self.folder}, those under way are saved"
+        return f"interrupted; {kept}: go on with the same command"
 
     def say(self, sentence: str) -> None:
         if self.progress:
