@@ -396,14 +396,39 @@ def importance_weighted() -> str:
     return _markdown(columns, rows) + note + _environment(first).strip() + "\n"
 
 
+def sweep_digits() -> str:
+    """Every setting of a sweep, the best first."""
+    record = _read("sweep-digits/sweep.json")
+    plan, rows = record["plan"], []
+    for row in record["settings"]:
+        terms = row["validation"]
+        signs = {"negative_elbo": 1, "reconstruction": -1, "kl": 1}
+        cells = [
+            f"{sign * terms[name]['mean']:.2f} ± {terms[name]['standard_error']:.2f}"
+            for name, sign in signs.items()
+        ]
+        rows.append([f"{row['beta']:g}", str(row["latent_dim"]), *cells, f"{row['done']} of {row['seeds']}"])
+    columns = ["β", "latent dimensions", "−ELBO", "−log p(x\\|z)", "KL", "seeds done"]
+    note = (
+        f"\nNats per image, means over {plan['held_out_images']} held-out images, ± standard error over seeds; "
+        f"{plan['epochs']} epochs on {plan['train_images']} images, seed {plan['seed']}. "
+    )
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
 TABLES = {
+    "sweep-digits": sweep_digits,
+    "kill-and-resume": kill_and_resume,
+    "training-step": training_step,
+    "variance-digits": lambda: variance("variance-digits"),
+    "variance-mnist": lambda: variance("variance-mnist"),
+    "mnist-bound": mnist_bound,
     "products": products,
     "kernels": kernels,
     "step-profile": step_profile,
     "first-step": first_step,
     "importance-weighted": importance_weighted,
     "linear-vae": linear_vae,
-    "kill-and-resume": kill_and_resume,
     "mutants": mutants,
     "mutants-that-survive": mutants_that_survive,
     "gradient-checkers": gradient_checkers,
@@ -411,10 +436,6 @@ TABLES = {
     "planted-gradients": planted_gradients,
     "planted-elsewhere": planted_elsewhere,
     "planted-counts": planted_counts,
-    "training-step": training_step,
-    "variance-digits": lambda: variance("variance-digits"),
-    "variance-mnist": lambda: variance("variance-mnist"),
-    "mnist-bound": mnist_bound,
 }
 
 

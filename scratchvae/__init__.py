@@ -16,6 +16,7 @@ _HOME_OF = {
     "Checkpoints": "training.saving",
     "Dataset": "training.data",
     "History": "training.history",
+    "Range": "training.search",
     "SGD": "training.sgd",
     "TrainingDiverged": "training.divergence",
     "TrainingInterrupted": "training.saving",
@@ -35,6 +36,7 @@ _HOME_OF = {
     "pixels": "training.data",
     "resume": "training.loop",
     "save_run": "training.run_directory",
+    "sweep": "training.sweep",
 }
 
 __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604 - the keys are strings
@@ -63,7 +65,9 @@ if TYPE_CHECKING:
     from scratchvae.training.run_directory import save_run as save_run
     from scratchvae.training.saving import Checkpoints as Checkpoints
     from scratchvae.training.saving import TrainingInterrupted as TrainingInterrupted
+    from scratchvae.training.search import Range as Range
     from scratchvae.training.sgd import SGD as SGD
+    from scratchvae.training.sweep import sweep as sweep
 
 
 def __getattr__(name: str) -> Any:

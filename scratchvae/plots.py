@@ -18,7 +18,7 @@ from scratchvae.lab.gradient_report import COMPLEX_STEP_TOLERANCE
 from scratchvae.training.history import History
 from scratchvae.training.run_directory import write_atomically
 
-__all__ = ["plot_check", "plot_history", "plot_images", "plot_variance"]
+__all__ = ["plot_check", "plot_history", "plot_images", "plot_sweep", "plot_variance"]
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers repeat the distinction for print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -33,6 +33,7 @@ _STYLE: Any = {
 _CAPTION_SIZE = 8
 _LETTERS_PER_INCH = 14  # of the caption
 _FEW_EPOCHS = 30  # a curve of so few has its points marked
+_FEW_VALUES = 5  # of a hyperparameter: each gets its own place and label
 _FEWEST_COLUMNS = 6  # of a picture of images: the caption needs some room
 # A picture of more draws than this would show none of them.
 _IMAGES_SHOWN = 400
@@ -255,3 +256,99 @@ def _mosaic(images: np.ndarray, columns: int) -> np.ndarray:
         top, left = i // columns * (height + gap), i % columns * (width + gap)
         mosaic[top : top + height, left : left + width] = image
     return mosaic
+
+
+# How the panels of a sweep call a hyperparameter.
+_HYPERPARAMETERS = {
+    "beta": "β, the weight of the KL term",
+    "latent_dim": "latent dimensions",
+    "width": "width of the hidden layers",
+    "learning_rate": "learning rate",
+    "estimator": "estimator of the encoder's gradient",
+}
+
+
+def plot_sweep(record: dict[str, Any], path: Path) -> None:
+    """Draw the result of `scratchvae sweep`: −ELBO by each hyperparameter that varies, and rate against distortion.
+
+    Parameters
+    ----------
+    record : dict
+        What the command writes as JSON.
+    path : Path
+        Of the PNG file.
+    """
+    trials = record["trials"]
+    varied = [name for name in _HYPERPARAMETERS if len({trial["setting"][name] for trial in trials}) > 1]
+    count = len(varied) + 1
+    columns = count if count <= 3 else math.ceil(math.sqrt(count))
+    rows = -(-count // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.4 * columns + 0.8, 3.2 * rows + 0.4), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, name in zip(panels, varied, strict=False):
+            _draw_hyperparameter(axes, trials, name)
+        _draw_rate_and_distortion(panels[len(varied)], trials)
+        for axes in panels[count:]:
+            axes.set_axis_off()
+        _save(figure, _sweep_caption(record), path)
+
+
+def _draw_hyperparameter(axes: Any, trials: list[dict[str, Any]], name: str) -> None:
+    """One point per trial, and those that did not end as crosses at the upper edge."""
+    values = sorted({trial["setting"][name] for trial in trials})
+    is_scale = len(values) > _FEW_VALUES and name != "estimator"
+    places = {value: value if is_scale else i for i, value in enumerate(values)}
+    done = [trial for trial in trials if trial["state"] == "done"]
+    axes.plot(
+        [places[trial["setting"][name]] for trial in done],
+        [trial["validation"]["negative_elbo"] for trial in done],
+        "o",
+        color=_COLOURS[0],
+        alpha=0.6,
+    )
+    lost = [places[trial["setting"][name]] for trial in trials if trial["state"] != "done"]
+    if lost:
+        top = axes.get_xaxis_transform()  # a place across, and a part of the height
+        axes.plot(lost, [1.0] * len(lost), "x", color=_COLOURS[1], transform=top, clip_on=False)
+    if is_scale:
+        around_zero = {} if values[0] > 0 else {"linthresh": values[1]}
+        axes.set_xscale("symlog" if around_zero else "log", **around_zero)
+    else:
+        labels = [value.replace("-", "\n") if name == "estimator" else f"{value:g}" for value in values]
+        axes.set_xticks(range(len(values)), labels)
+        axes.set_xlim(-0.5, len(values) - 0.5)
+    axes.set(xlabel=_HYPERPARAMETERS[name], ylabel="held-out −ELBO (nats per image)")
+
+
+def _draw_rate_and_distortion(axes: Any, trials: list[dict[str, Any]]) -> None:
+    """KL against −log p(x|z), shaded by β: along a line of slope −1 the −ELBO is the same."""
+    done = [trial for trial in trials if trial["state"] == "done"]
+    drawn = axes.scatter(
+        [trial["validation"]["kl"] for trial in done],
+        [-trial["validation"]["reconstruction"] for trial in done],
+        c=[trial["setting"]["beta"] for trial in done],
+        cmap="cividis",
+        edgecolors="#333333",
+        linewidths=0.5,
+    )
+    betas = {trial["setting"]["beta"] for trial in done}
+    if len(betas) > 1:
+        drawn.set_norm(LogNorm() if min(betas) > 0 else None)
+        bar = axes.figure.colorbar(drawn, ax=axes, label="β")
+        if len(betas) <= _FEW_VALUES:
+            bar.set_ticks(sorted(betas), labels=[f"{beta:g}" for beta in sorted(betas)])
+            bar.minorticks_off()
+    axes.set(title="Rate and distortion", xlabel="KL (nats per image)", ylabel="−log p(x|z) (nats per image)")
+
+
+def _sweep_caption(record: dict[str, Any]) -> str:
+    plan, trials = record["plan"], record["trials"]
+    lost = sum(trial["state"] != "done" for trial in trials)
+    seeds = sorted({trial["setting"]["seed"] for trial in trials})
+    return (
+        f"{Path(plan['data']).name}: one point per trial, n = {len(trials)} trials"
+        + f", of which {lost} failed (crosses at the upper edge)" * bool(lost)
+        + f"; {plan['epochs']} epochs on {plan['train_images']} images, means over {plan['held_out_images']} held-out "
+        f"ones; seeds of the trials {', '.join(map(str, seeds))}, of the sweep {plan['seed']}."
+    )

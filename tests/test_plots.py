@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from scratchvae import plots
 from scratchvae.models.vae import VAE
 from scratchvae.training.history import Epoch, History
+from scratchvae.training.search import grid
 
 ESTIMATORS = ("pathwise", "score-function", "score-function-running-mean", "score-function-leave-one-out")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -437,3 +438,79 @@ def test_the_style_is_the_picture_s_own(kind: str, tmp_path: Path) -> None:
     plot, *arguments = PLOTS[kind]
     plot(*arguments, tmp_path / "a.png")
     assert dict(mpl.rcParams) == before
+
+
+# ----------------------------------------------------------------------------------------------- sweep
+
+
+def sweep_record(**axes: tuple[Any, ...]) -> dict[str, Any]:
+    """A grid in which the −ELBO counts up from 30 nats, and every third trial diverged."""
+    trials = []
+    for i, setting in enumerate(grid(axes)):
+        terms = {"negative_elbo": 30.0 + i, "reconstruction": -20.0 - i, "kl": 10.0}
+        ended = {"state": "diverged"} if i % 3 == 2 else {"state": "done", "validation": terms}
+        trials.append({"setting": setting._asdict(), **ended})
+    plan = {"data": "/a/grey.npy", "epochs": 7, "train_images": 28, "held_out_images": 4, "seed": 9}
+    return {"plan": plan, "trials": trials}
+
+
+def test_sweep_axes_and_caption(drawn: Callable[..., Figure]) -> None:
+    record = sweep_record(beta=(0.5, 2.0), estimator=ESTIMATORS, seed=(3, 4))
+    figure = drawn(plots.plot_sweep, record)
+    assert_readable(figure)
+    beta, estimator, rate, *_ = figure.axes
+    assert beta.get_xlabel() == "β, the weight of the KL term"
+    assert estimator.get_xlabel() == "estimator of the encoder's gradient"
+    names = [label.get_text().replace("\n", "-") for label in tick_labels(estimator, "x")]
+    assert names == sorted(ESTIMATORS)
+    assert [label.get_text() for label in tick_labels(beta, "x")] == ["0.5", "2"]
+    assert beta.get_ylabel() == estimator.get_ylabel() == "held-out −ELBO (nats per image)"
+    assert rate.get_title() == "Rate and distortion"
+    assert rate.get_xlabel() == "KL (nats per image)"
+    assert rate.get_ylabel() == "−log p(x|z) (nats per image)"
+    told = caption(figure)
+    assert told.startswith(
+        "grey.npy: one point per trial, n = 16 trials, of which 5 failed (crosses at the upper"
+    )
+    assert "7 epochs on 28 images, means over 4 held-out ones" in told
+    assert told.endswith("seeds of the trials 3, 4, of the sweep 9.")
+
+
+def test_sweep_points_are_the_record(drawn: Callable[..., Figure]) -> None:
+    record = sweep_record(beta=(0.5, 2.0), width=(8, 16, 32))
+    beta, width, rate, bar = drawn(plots.plot_sweep, record).axes
+    done, lost = width.lines
+    assert list(zip(done.get_xdata(), done.get_ydata(), strict=True)) == [(0, 30), (1, 31), (0, 33), (1, 34)]
+    assert list(lost.get_xdata()) == [2, 2]
+    assert list(beta.lines[0].get_xdata()) == [0, 0, 1, 1]
+    (points,) = rate.collections
+    assert points.get_offsets().tolist() == [[10, 20], [10, 21], [10, 23], [10, 24]]
+    assert points.get_array().tolist() == [0.5, 0.5, 2, 2]
+    assert bar.get_ylabel() == "β"
+    assert [label.get_text() for label in tick_labels(bar, "y")] == ["0.5", "2"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "scale"),
+    [
+        ({"learning_rate": tuple(10.0**-i for i in range(7))}, "log"),
+        ({"beta": (0.0, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0)}, "symlog"),
+        ({"width": (4, 8)}, "linear"),
+    ],
+)
+def test_many_values_have_a_scale(axes: dict[str, Any], scale: str, drawn: Callable[..., Figure]) -> None:
+    figure = drawn(plots.plot_sweep, sweep_record(**axes))
+    assert_readable(figure)
+    panel = figure.axes[0]
+    assert panel.get_xscale() == scale
+    if scale != "linear":
+        (values,) = axes.values()
+        assert sorted(value for line in panel.lines for value in line.get_xdata()) == sorted(values)
+
+
+def test_sweeps_of_one_trial_and_of_none_that_is_done_are_drawn(drawn: Callable[..., Figure]) -> None:
+    assert_readable(drawn(plots.plot_sweep, sweep_record()))
+    record = sweep_record(beta=(1.0, 2.0))
+    for trial in record["trials"]:
+        trial["state"] = "gave up"
+    assert_readable(drawn(plots.plot_sweep, record))

@@ -16,21 +16,20 @@ import numpy as np
 
 from scratchvae import plots
 from scratchvae.cli import tables
+from scratchvae.cli.defaults import batch_size_of, epochs_of, stem
 from scratchvae.cli.files import check_json, prepare_out, say_written, write_json, writing
 from scratchvae.cli.options import (
     MODEL_OPTIONS,
-    batch_size_of,
     check_samples,
     data_of,
     dataset_of,
-    epochs_of,
     image_shape,
     make,
     model_arguments,
     refuse,
-    stem,
     vae_of,
 )
+from scratchvae.cli.sweep import sweep
 from scratchvae.estimators import ESTIMATORS, make_estimator
 from scratchvae.lab.gradcheck import check_gradients
 from scratchvae.lab.likelihood import evaluate as evaluate_model
@@ -49,7 +48,7 @@ from scratchvae.training.run_directory import Run, load_run, save_run, versions,
 from scratchvae.training.saving import Checkpoints, plan_of
 from scratchvae.validation import check_choice
 
-__all__ = ["check", "check_json", "data", "evaluate", "resume", "sample", "train", "variance"]
+__all__ = ["check", "check_json", "data", "evaluate", "resume", "sample", "sweep", "train", "variance"]
 
 # Moments at which the variance is measured: the gradient changes fastest at the start.
 _MOMENTS = (0, 1, 3, 10, 30, 100, 300, 1000)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scratchvae.cli.defaults import default_sizes
 from scratchvae.estimators import make_estimator
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
@@ -18,21 +19,16 @@ from scratchvae.training.run_directory import Run
 
 __all__ = [
     "MODEL_OPTIONS",
-    "batch_size_of",
     "check_samples",
     "data_of",
     "dataset_of",
-    "epochs_of",
     "image_shape",
     "make",
     "model_arguments",
     "refuse",
-    "stem",
     "vae_of",
 ]
 
-# Images of at most this many pixels get the small model, long training and small minibatches: the digits.
-_SMALL_IMAGE = 64
 # Options that describe a model, and those among all options that only a VAE understands.
 MODEL_OPTIONS = (
     "hidden",
@@ -60,12 +56,10 @@ def model_arguments(options: argparse.Namespace, input_dim: int) -> dict[str, An
         refuse(
             options, ["likelihood_variance"], "belongs to --likelihood gaussian: leave it out, or add that"
         )
-    small = input_dim <= _SMALL_IMAGE
-    defaults = {"hidden": (64,) if small else (400,), "latent_dim": 8 if small else 20}
     given = {name: value for name in MODEL_OPTIONS if (value := getattr(options, name)) is not None}
     if options.binarize == "none":
         given["binarize"] = None
-    return {"input_dim": input_dim, **defaults, **given}
+    return {"input_dim": input_dim, **default_sizes(input_dim), **given}
 
 
 def make(options: argparse.Namespace, input_dim: int, rng: np.random.Generator | int) -> VAE | Autoencoder:
@@ -84,17 +78,6 @@ def check_samples(estimator: str, samples: int | None) -> None:
             f"--samples is {samples}, expected at least {fewest}: {estimator} compares the samples of one "
             "image with each other"
         )
-
-
-def epochs_of(options: argparse.Namespace, dataset: Dataset) -> int:
-    """How many epochs, by default more for small images."""
-    default = 100 if dataset.train.shape[1] <= _SMALL_IMAGE else 10
-    return default if options.epochs is None else int(options.epochs)
-
-
-def batch_size_of(options: argparse.Namespace, input_dim: int) -> int:
-    """How many images in a minibatch, by default fewer of the small ones."""
-    return options.batch_size or (64 if input_dim <= _SMALL_IMAGE else 128)
 
 
 def vae_of(run: Run, folder: Path) -> VAE:
@@ -146,8 +129,3 @@ def image_shape(run: Run, folder: Path) -> tuple[int, ...]:
             f"product {pixels}"
         )
     return tuple(shape)
-
-
-def stem(dataset: Dataset) -> str:
-    """A short name of the data, for files."""
-    return Path(dataset.name).stem

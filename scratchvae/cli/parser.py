@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import math
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from scratchvae import __version__
+from scratchvae.cli.values import file as _file
+from scratchvae.cli.values import index as _index
+from scratchvae.cli.values import names as _names
+from scratchvae.cli.values import number as _number
+from scratchvae.cli.values import positive as _positive
+from scratchvae.cli.values import seeds as _seeds
+from scratchvae.cli.values import sizes as _sizes
+from scratchvae.cli.values import values as _values
+from scratchvae.cli.values import whole as _whole
 
 __all__ = ["make_parser"]
 
@@ -32,6 +39,7 @@ where to start:
   scratchvae train --out runs/first         train and keep the model
   scratchvae resume runs/first              go on, if it was interrupted
   scratchvae evaluate runs/first            how well it explains images that it has not seen
+  scratchvae sweep --betas 0.5,1,2          compare hyperparameters, several trainings at a time
   scratchvae VERB --help                    all options of a verb
 """
 
@@ -58,71 +66,6 @@ class _OneLineParser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
-
-
-def _whole(low: int) -> Callable[[str], int]:
-    """A parser of whole numbers of at least `low`."""
-
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if number < low:
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least {low}")
-        return number
-
-    return parse
-
-
-def _number(text: str) -> float:
-    """A finite number of at least 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a finite number of at least 0")
-    return number
-
-
-def _positive(text: str) -> float:
-    if (number := _number(text)) == 0:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number greater than 0")
-    return number
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    """`200,100` as a tuple; `none` as the empty one."""
-    try:
-        return () if text == "none" else tuple(_whole(1)(size) for size in text.split(","))
-    except argparse.ArgumentTypeError:
-        message = f"got {text!r}, expected sizes of at least 1 with commas between, such as 200,100, or none"
-        raise argparse.ArgumentTypeError(message) from None
-
-
-def _index(text: str) -> tuple[int, ...]:
-    """`1,2` as a tuple of whole numbers."""
-    try:
-        return tuple(_whole(0)(number) for number in text.split(","))
-    except argparse.ArgumentTypeError:
-        message = f"got {text!r}, expected whole numbers with commas between, such as 1,2"
-        raise argparse.ArgumentTypeError(message) from None
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise argparse.ArgumentTypeError(
-            f"got {text!r}, expected names with commas between, such as pathwise,score-function"
-        )
-    return names
-
-
-def _file(text: str) -> Path:
-    if text in ("", "-"):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected the path of a file to write")
-    return Path(text)
 
 
 # Options of the model are None where they are not given, so that one without effect can be refused. The
@@ -203,6 +146,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_resume(verbs)
     _add_evaluate(verbs)
     _add_sample(verbs)
+    _add_sweep(verbs)
     _add_data(verbs)
     return parser
 
@@ -357,6 +301,68 @@ def _add_sample(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
     verb = verbs.add_parser("sample", help=text, description=text, parents=[_common_options(out=True)])
     verb.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     verb.add_argument("--count", type=_whole(1), default=64, metavar="N", help="images (default: 64)")
+
+
+def _add_sweep(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+    text = (
+        "Choose hyperparameters: train a VAE for every combination, or for random ones, several at a time, and compare "
+        "them on held-out training images. The same command again goes on where one ended."
+    )
+    common = _common_options(data="digits", out=True)
+    verb = verbs.add_parser("sweep", help=text, description=text, parents=[common])
+    space = verb.add_argument_group(
+        "space: values with commas between, or for numbers with --random a range LOW:HIGH"
+    )
+    space.add_argument(
+        "--betas",
+        type=_values(_number),
+        default=(0.25, 0.5, 1.0, 2.0, 4.0),
+        metavar="B,…",
+        help="weights of the KL term (default: 0.25,0.5,1,2,4)",
+    )
+    space.add_argument(
+        "--latent-dims", type=_values(_whole(1)), metavar="N,…", help=f"default: 8 {_SMALL}, else 20"
+    )
+    space.add_argument(
+        "--widths",
+        type=_values(_whole(1)),
+        metavar="N,…",
+        help=f"sizes of the hidden layer (default: 64 {_SMALL}, else 400)",
+    )
+    space.add_argument("--learning-rates", type=_values(_positive), metavar="RATE,…", help="default: 0.001")
+    space.add_argument(
+        "--estimators", type=_names, metavar="A,…", help=f"of {_ESTIMATORS} (default: pathwise)"
+    )
+    space.add_argument(
+        "--seeds",
+        type=_seeds,
+        metavar="N,…",
+        help="train every setting with each of these seeds (default: 0)",
+    )
+    verb.add_argument(
+        "--random", type=_whole(1), metavar="N", help="draw N settings (default: all combinations)"
+    )
+    verb.add_argument("--epochs", type=_whole(1), metavar="N", help=f"default: 100 {_SMALL}, else 10")
+    verb.add_argument("--batch-size", type=_whole(1), metavar="N", help=f"default: 64 {_SMALL}, else 128")
+    verb.add_argument(
+        "--workers",
+        type=_whole(1),
+        metavar="N",
+        help="trials at a time, each a process with one thread unless SCRATCHVAE_NUM_THREADS says otherwise (default: "
+        "one per processor)",
+    )
+    verb.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="run the trials on the Dask cluster with this scheduler, such as tcp://host:8786, whose workers see --out",
+    )
+    verb.add_argument(
+        "--retries",
+        type=_whole(0),
+        default=2,
+        metavar="N",
+        help="begin a trial that was killed or failed again so many times (default: 2)",
+    )
 
 
 def _add_data(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "print_data",
     "print_evaluation",
     "print_history",
+    "print_sweep",
     "print_variance",
     "say",
 ]
@@ -236,6 +237,34 @@ def print_evaluation(title: str, result: Mapping[str, Any]) -> None:
         _print(heading, ["", "samples", "nats", "± over images"], rows)
     if result.get("warning"):
         say(f"Warning: {result['warning']}")
+
+
+def print_sweep(record: Mapping[str, Any]) -> None:
+    """One row per setting, the best first; then what went wrong, and where the best one is."""
+    plan, rows = record["plan"], []
+    for row in record["settings"]:
+        terms = row["validation"]
+        signs = {"negative_elbo": 1, "reconstruction": -1, "kl": 1}
+        values = [_mean_with_error(terms[name], sign) if terms else "–" for name, sign in signs.items()]
+        hyperparameters = [f"{row[name]:g}" for name in ("beta", "latent_dim", "width", "learning_rate")]
+        rows.append([*hyperparameters, row["estimator"], *values, f"{row['done']} of {row['seeds']}"])
+    epochs = f"{plan['epochs']} epoch{'s' * (plan['epochs'] != 1)}"
+    title = (
+        f"Sweep: {plan['data']}, {plan['train_images']} images to train on, {epochs}; nats per image, means over "
+        f"{plan['held_out_images']} held-out images, and ± standard error over seeds where there are several"
+    )
+    columns = ["beta", "latent", "width", "rate", "estimator", "−ELBO", "−log p(x|z)", "KL", "seeds done"]
+    _print(title, columns, rows, left=["estimator"])
+    for trial in record["trials"]:
+        if trial["state"] != "done":
+            say(f"{trial['name']} {trial['state'].replace('diverged', 'failed')}: {trial['reason']}")
+        elif trial["mishaps"]:
+            say(f"{trial['name']} is done, but on the way it {', '.join(trial['mishaps'])}")
+
+
+def _mean_with_error(term: Mapping[str, float | None], sign: int) -> str:
+    error = term["standard_error"]
+    return f"{sign * (term['mean'] or 0.0):.2f}" + ("" if error is None else f" ± {error:.2f}")
 
 
 def _number(value: Any) -> str:

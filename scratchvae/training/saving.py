@@ -25,7 +25,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Checkpoints", "Saver", "TrainingInterrupted", "plan_of", "resuming", "saving"]
+__all__ = ["Checkpoints", "Saver", "TrainingInterrupted", "locked", "plan_of", "resuming", "saving", "tell"]
 
 # Training that is killed loses at most this much, and writing costs nothing beside it.
 _MINUTES = 5.0
@@ -179,7 +179,7 @@ def saving(plan: Checkpoints, run: str) -> Iterator[Saver]:
         If the folder cannot be made or written.
     """
     folder = Path(plan.folder)
-    with _locked(folder):
+    with locked(folder):
         if checkpoint_files(folder) and not plan.overwrite:
             raise ValueError(
                 f"{folder} holds checkpoints of a run that was begun before: go on with it, choose another folder, or "
@@ -204,10 +204,10 @@ def resuming(folder: Path) -> Iterator[Saver]:
         If there is no whole checkpoint, or another process writes into the folder.
     """
     newest_checkpoint(folder)  # before a lock is left in a folder that is none of ours
-    with _locked(folder):
+    with locked(folder):
         found, refused = newest_checkpoint(folder)
         for sentence in refused:
-            _say(f"{sentence}; going on from {found.path.name}, step {found.values.get('step')}")
+            tell(f"{sentence}; going on from {found.path.name}, step {found.values.get('step')}")
         plan = plan_of(found)
         try:
             saver, before = Saver(plan, found.run, found), dict(found.values["versions"])
@@ -218,7 +218,7 @@ def resuming(folder: Path) -> Iterator[Saver]:
             f"{name} {old!r} (now {now.get(name)!r})" for name, old in before.items() if now.get(name) != old
         ]
         if changed:
-            _say(f"{folder} was saved with {', '.join(changed)}: the last bits may come out otherwise")
+            tell(f"{folder} was saved with {', '.join(changed)}: the last bits may come out otherwise")
         with _deferred_interrupt(saver):
             yield saver
 
@@ -231,12 +231,13 @@ def plan_of(found: Checkpoint) -> Checkpoints:
         raise ValueError(f"{found.path} does not say how to go on: {error}") from None
 
 
-def _say(sentence: str) -> None:
+def tell(sentence: str) -> None:
+    """To who waits, on stderr: what happened meanwhile."""
     print(f"scratchvae: {sentence}", file=sys.stderr)  # noqa: T201
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; it is the operating system's, so that it ends with the process, however that ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

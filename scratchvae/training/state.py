@@ -22,7 +22,7 @@ from scratchvae.training.divergence import LastGood
 from scratchvae.training.history import History
 from scratchvae.training.sgd import SGD
 
-__all__ = ["OPTIMIZERS", "Settings", "TrainingState"]
+__all__ = ["OPTIMIZERS", "Settings", "TrainingState", "digest"]
 
 OPTIMIZERS: dict[str, type[Adam | SGD]] = {"adam": Adam, "sgd": SGD}
 
@@ -92,8 +92,8 @@ class TrainingState:
     def digests(self) -> dict[str, str | None]:
         """SHA-256 of the data, so that a run goes on with its own."""
         return {
-            "x": _digest(self.x),
-            "validation": None if self.validation is None else _digest(self.validation),
+            "x": digest(self.x),
+            "validation": None if self.validation is None else digest(self.validation),
         }
 
     @property
@@ -186,7 +186,8 @@ _BIT_GENERATORS = (
 )
 
 
-def _digest(array: np.ndarray) -> str:
+def digest(array: np.ndarray) -> str:
+    """SHA-256 of an array of any shape, of its type and its shape."""
     whole = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
     whole.update(np.ascontiguousarray(array).reshape(-1).data)
     return whole.hexdigest()

@@ -25,7 +25,7 @@ from scratchvae.models.vae import VAE
 from scratchvae.training.download import CATALOGUE
 from scratchvae.training.loop import OPTIMIZERS, fit
 
-VERBS = ("variance", "check", "train", "evaluate", "sample", "data")
+VERBS = ("variance", "check", "train", "evaluate", "sample", "sweep", "data")
 
 
 def options_of(verb: str) -> dict[str, argparse.Action]:
@@ -114,6 +114,7 @@ def test_defaults_of_training_are_those_of_fit() -> None:
         ("train", "data", CATALOGUE),
         ("train", "estimator", ESTIMATORS),
         ("variance", "estimators", ESTIMATORS),
+        ("sweep", "estimators", ESTIMATORS),
         ("evaluate", "data", CATALOGUE),
     ],
 )
@@ -178,6 +179,8 @@ def test_help_of_measuring_names_every_estimator_that_can_be_measured() -> None:
         (["evaluate", "r"], "run", Path("r")),
         (["evaluate", "r", "--likelihood-samples", "0"], "likelihood_samples", 0),
         (["sample", "r", "--count", "1"], "count", 1),
+        (["sweep", "--widths", "8:64"], "widths", {"low": 8, "high": 64}),
+        (["sweep", "--scheduler", "tcp://h:1"], "scheduler", "tcp://h:1"),
         (["data", "--fetch", "mnist"], "fetch", "mnist"),
     ],
 )
