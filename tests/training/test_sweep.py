@@ -283,7 +283,6 @@ def test_a_folder_belongs_to_one_plan(
         ({"retries": -1}, "retries is -1"),
         ({"seed": -1}, "seed is -1"),
         ({"draws": 0}, "count is 0"),
-        ({"space": {"estimator": ("taylor-pathwise",)}}, "taylor-pathwise expands f to second order"),
         ({"space": {"estimator": ("score-function-constant",)}}, "came without the options"),
     ],
 )
