@@ -417,12 +417,12 @@ def sweep_digits() -> str:
 
 
 TABLES = {
-    "sweep-digits": sweep_digits,
-    "kill-and-resume": kill_and_resume,
     "training-step": training_step,
     "variance-digits": lambda: variance("variance-digits"),
     "variance-mnist": lambda: variance("variance-mnist"),
     "mnist-bound": mnist_bound,
+    "sweep-digits": sweep_digits,
+    "kill-and-resume": kill_and_resume,
     "products": products,
     "kernels": kernels,
     "step-profile": step_profile,

@@ -29,12 +29,16 @@ from scratchvae.cli.options import (
     refuse,
     vae_of,
 )
+from scratchvae.cli.question_plot import plot_question
+from scratchvae.cli.report import write_report
 from scratchvae.cli.sweep import sweep
 from scratchvae.estimators import ESTIMATORS, make_estimator
 from scratchvae.lab.gradcheck import check_gradients
 from scratchvae.lab.likelihood import evaluate as evaluate_model
 from scratchvae.lab.training_variance import variance_during_training, variance_record
 from scratchvae.lab.variance import gradient_variance
+from scratchvae.lab.variance_answers import Subject
+from scratchvae.lab.variance_questions import ask
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
 from scratchvae.randomness import NoiseStream, spawn
@@ -58,6 +62,8 @@ _CHECK_DEFAULTS = {"model": "vae", "input_dim": 64, "batch_size": 4}
 
 def variance(options: argparse.Namespace) -> bool:
     """Measure every estimator's gradient variance, as a VAE trains or for a trained run."""
+    if options.full:
+        return write_report(options, variance)
     estimators = options.estimators or tuple(ESTIMATORS)
     for name in estimators:
         make_estimator(name)
@@ -83,7 +89,12 @@ def variance(options: argparse.Namespace) -> bool:
             f"--batch-size is {settings['batch_size']}, expected at most the {len(dataset.train)} training "
             f"images of {dataset.name}"
         )
-    out = prepare_out(options.out, f"variance-{name}")
+    out = prepare_out(options.out, f"variance-{name}" + f"-by-{options.by}" * (options.by is not None))
+    if options.by is not None:
+        settings["epochs" if options.run is None else "run"] = (
+            epochs_of(options, dataset) if options.run is None else str(options.run)
+        )
+        return _answer(options, vae, dataset, settings, out)
     if options.run is None:
         epochs = settings["epochs"] = epochs_of(options, dataset)
         moments = variance_during_training(
@@ -107,6 +118,37 @@ def variance(options: argparse.Namespace) -> bool:
     write_json(options.json, record)
     tables.print_variance(record)
     say_written(out / "variance.png", out / "variance.json")
+    return True
+
+
+def _answer(
+    options: argparse.Namespace, vae: VAE, dataset: Dataset, settings: dict[str, Any], out: Path
+) -> bool:
+    """Answer a question about a trained model, or one that is trained for it."""
+    epochs = settings.get("epochs", 0)
+    if epochs:
+        fit(
+            vae,
+            dataset.train,
+            epochs=epochs,
+            batch_size=settings["batch_size"],
+            rng=spawn(options.seed, 2)[1],
+        )
+    sizes = (settings["num_samples"], settings["batch_size"])
+    subject = Subject(vae, dataset.train, *sizes, epochs=epochs, seed=options.seed)
+    record = {
+        "model": vae.config(),
+        "settings": settings,
+        "answer": ask(options.by, subject, options.estimators),
+    }
+    record["versions"] = versions()
+    picture, numbers = out / f"{options.by}.png", out / f"{options.by}.json"
+    with writing(picture):
+        plot_question(record, picture)
+    write_json(numbers, record)
+    write_json(options.json, record)
+    tables.print_question(record)
+    say_written(picture, numbers)
     return True
 
 

@@ -21,9 +21,9 @@ from scratchvae.cli.values import whole as _whole
 __all__ = ["make_parser"]
 
 _ESTIMATORS = "pathwise, score-function, score-function-running-mean, score-function-leave-one-out"
-# Of the further ones, those that look at the samples only, which the lab measures; and those that can train beside.
-_FURTHER = "sticking-the-landing, score-function-optimal-leave-one-out, score-function-learned-baseline"
-_TRAINING_TOO = (
+# Those that are made without options of their own.
+_FURTHER = (
+    "sticking-the-landing, score-function-optimal-leave-one-out, score-function-learned-baseline, "
     "measure-valued, measure-valued-uncoupled, antithetic-pathwise, antithetic-score-function, "
     "antithetic-score-function-leave-one-out, antithetic-measure-valued, taylor-pathwise, taylor-score-function, "
     "taylor-score-function-leave-one-out"
@@ -31,10 +31,13 @@ _TRAINING_TOO = (
 _OTHER_BOUND = (
     "importance-weighted-pathwise, importance-weighted-doubly-reparameterized, importance-weighted-vimco"
 )
+# What a measurement may be split by; the default, as a model trains, is none of them.
+_QUESTIONS = ("layer", "latent-dim", "samples", "batch-size", "sigma", "term", "minibatch", "work")
 _SMALL = "for images of up to 64 pixels"
 _START = """\
 where to start:
   scratchvae variance                       train on the embedded digits, measure every estimator, draw a picture
+  scratchvae variance --by latent-dim       the same by latent dimension; by layer, sigma, work, ...
   scratchvae check                          check a model's gradients, tensor by tensor
   scratchvae train --out runs/first         train and keep the model
   scratchvae resume runs/first              go on, if it was interrupted
@@ -160,10 +163,28 @@ def _add_variance(verbs: argparse._SubParsersAction[_OneLineParser], model: _One
         "variance", help=text, description=text, parents=[_common_options(data="digits", out=True), model]
     )
     verb.add_argument(
+        "--by",
+        choices=_QUESTIONS,
+        metavar="WHAT",
+        help=(
+            f"ask another question of the trained model: {', '.join(_QUESTIONS)}; term is reconstruction against KL, "
+            "minibatch is minibatch noise against sampling noise, work is variance for its price (default: as it "
+            "trains)"
+        ),
+    )
+    verb.add_argument(
+        "--full",
+        action="store_true",
+        help="ask all questions and write a report; what an interrupted one has finished is kept",
+    )
+    verb.add_argument(
         "--estimators",
         type=_names,
         metavar="A,B,…",
-        help=f"which of {_ESTIMATORS} (default: these), {_FURTHER}",
+        help=(
+            f"which of {_ESTIMATORS} (default: these; with --by those of the question), {_FURTHER}; or, "
+            f"of the importance-weighted bound: {_OTHER_BOUND}"
+        ),
     )
     verb.add_argument(
         "--samples", type=_whole(1), default=2000, metavar="N", help="draws of the noise (default: 2000)"
@@ -231,7 +252,7 @@ def _add_train(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLin
         "--estimator",
         metavar="NAME",
         help=(
-            f"of a VAE's encoder gradient: {_ESTIMATORS} (default: pathwise), {_FURTHER}, {_TRAINING_TOO}; or, for "
+            f"of a VAE's encoder gradient: {_ESTIMATORS} (default: pathwise), {_FURTHER}; or, for "
             f"the importance-weighted bound of --samples samples: {_OTHER_BOUND}"
         ),
     )

@@ -32,8 +32,10 @@ __all__ = [
     "print_data",
     "print_evaluation",
     "print_history",
+    "print_question",
     "print_sweep",
     "print_variance",
+    "question_cells",
     "say",
 ]
 
@@ -126,6 +128,32 @@ def print_variance(record: Mapping[str, Any]) -> None:
     )
     columns = ["epoch", "estimator", "encoder", "ratio", "test −ELBO", *layers]
     _print(title, columns, rows, keys=2, left=["estimator"])
+
+
+def print_question(record: Mapping[str, Any]) -> None:
+    """One row per point and estimator."""
+    answer, settings = record["answer"], record["settings"]
+    title = (
+        f"{answer['title']} ± standard error: {settings['data']}, minibatch of {settings['batch_size']}, "
+        f"{settings['num_samples']} draws, seed {settings['seed']}"
+    )
+    columns, rows = question_cells(answer)
+    _print(title, columns, rows, keys=2, left=columns[:2])
+
+
+def question_cells(answer: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The answer to a question as the heads and cells of a table."""
+    rows = []
+    for row in answer["rows"]:
+        cells = [f"{row[name]:.4g}" if name in row else "" for name in answer["quantities"]]
+        errors = [row.get(f"{name}_standard_error") for name in answer["quantities"]]
+        point = f"{row['point']:g}" if answer["numeric"] else row["point"]
+        values = [
+            cell if error is None else f"{cell} ± {error:.1g}"
+            for cell, error in zip(cells, errors, strict=True)
+        ]
+        rows.append([point, row["estimator"], *values])
+    return [answer["points"], "estimator", *answer["quantities"].values()], rows
 
 
 def _with_error(part: Mapping[str, float]) -> str:

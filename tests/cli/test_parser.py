@@ -148,8 +148,8 @@ def test_help_of_measuring_names_every_estimator_that_can_be_measured() -> None:
     can = set()
     for name in ESTIMATORS | FURTHER_ESTIMATORS:
         try:
-            gradient_variance(VAE(4, (), 1, rng=0), x, [name], 120, samples_per_estimate=3)
-        except (TypeError, ValueError):  # wants an option, looks elsewhere or follows another bound
+            gradient_variance(VAE(4, (), 1, rng=0), x, [name], 160, samples_per_estimate=4)
+        except TypeError:  # wants an option
             continue
         can.add(name)
     assert estimators_in("variance", "estimators") == can

@@ -10,8 +10,7 @@ from scratchvae.estimators import FunctionIntegrand, LogWeight, make_estimator
 from scratchvae.estimators.doubly_reparameterized import DoublyReparameterized
 from scratchvae.estimators.pathwise import Pathwise
 from scratchvae.lab.gradient_samples import gradient_samples
-from scratchvae.lab.variance import gradient_variance
-from tests.models.cases import assert_refused, make_case
+from tests.models.cases import assert_refused
 from tests.oracles import estimators as oracle
 from tests.oracles.complex_step import COMPLEX_STEP_TOLERANCE, assert_close_to_largest, complex_step_vjp
 from tests.oracles.quadrature import gauss_hermite, gauss_hermite_product
@@ -275,15 +274,6 @@ def test_log_weight_is_what_importance_sampling_weighs_by(rng):
     assert_close_to_largest(integrand.pull_back(dvalue), dz, COMPLEX_STEP_TOLERANCE)
     for found, one in zip(integrand.direct_gradients(), (dmean, dlog_var), strict=True):
         assert_close_to_largest((dvalue[:, None] * found).sum(axis=0), one, COMPLEX_STEP_TOLERANCE)
-
-
-def test_the_lab_says_that_it_does_not_measure_these(rng):
-    case = make_case(rng)
-    assert_refused(
-        ValueError,
-        f"estimators has '{DOUBLY}', which follows another bound than the others, expected names of estimators",
-        lambda: gradient_variance(case.vae, case.x, ("pathwise", DOUBLY), 400),
-    )
 
 
 def test_the_elbo_s_estimators_are_not_of_this_bound():

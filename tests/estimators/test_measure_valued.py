@@ -441,16 +441,6 @@ def test_extra_noise_of_another_shape_is_refused(rng):
             MeasureValued(coupled).sample_gradients(integrand, MEANS, LOG_VARS, noise, np.zeros((3, 4, 2)))
 
 
-def test_the_lab_s_vae_variance_says_that_it_cannot(rng):
-    from scratchvae.lab.variance import gradient_variance
-
-    case = make_case(rng)
-    with pytest.raises(
-        ValueError, match="estimators has 'measure-valued', which evaluates f at points of its own"
-    ):
-        gradient_variance(case.vae, case.x, ("pathwise", "measure-valued"), 100)
-
-
 @pytest.mark.parametrize("slip", ["sigma for log sigma²", "a half forgotten", "sign", "wrong radius"])
 def test_a_planted_mistake_is_seen_by_quadrature(monkeypatch, slip):
     known = INTEGRANDS["coupled"]

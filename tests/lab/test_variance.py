@@ -9,9 +9,10 @@ import pytest
 from scipy.stats import chi2
 from scipy.stats import t as student
 
-from scratchvae.estimators import make_estimator
+from scratchvae.estimators import make_estimator, measure_valued
 from scratchvae.estimators.score_function import ScoreFunction
 from scratchvae.lab import variance as module
+from scratchvae.lab import variance_blocks as blocks_module
 from scratchvae.lab.variance import gradient_variance
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
@@ -23,6 +24,17 @@ from tests.oracles.quadrature import gauss_hermite_product, weighted_mean
 
 ESTIMATORS = ("pathwise", "score-function", "score-function-running-mean", "score-function-leave-one-out")
 LEAVE_ONE_OUT = ESTIMATORS[-1]
+# Whose samples depend on each other in the decoder's gradient as well, and how many make one estimate here.
+COUPLED = {
+    "antithetic-pathwise": 2,
+    "antithetic-score-function": 2,
+    "antithetic-measure-valued": 2,
+    "antithetic-score-function-leave-one-out": 4,
+    "importance-weighted-pathwise": 3,
+    "importance-weighted-doubly-reparameterized": 3,
+    "importance-weighted-vimco": 3,
+}
+ELSEWHERE = ("measure-valued", "measure-valued-uncoupled", "taylor-pathwise", "taylor-score-function")
 
 # --- draw by draw -----------------------------------------------------------------------------------------
 
@@ -59,14 +71,14 @@ def baselines(vae, x, blocks):
 
 
 def by_brute_force(vae, x, name, blocks, group):
-    """{part: (blocks, P) variances} and the mean (P,), from one call of `loss_and_gradients` per draw and example.
+    """(blocks, P) variances and the mean (P,), from one call of `loss_and_gradients` per estimate and example.
 
     The variance of a sum over examples with noise of their own is the sum of the variances.
     """
     constant = baselines(vae, x, blocks) if name.endswith("running-mean") else None
     found, means = [], []
     for index, noise in enumerate(blocks[1:], start=1):
-        size = group if name == LEAVE_ONE_OUT else 1
+        size = group if name == LEAVE_ONE_OUT or name in COUPLED else 1
         estimates = len(noise) // size
         gradients = np.empty((estimates, len(x), vae.theta.size))
         for e in range(estimates):
@@ -90,9 +102,11 @@ def assert_is_brute_force(case, name, result, blocks, group):
     vae = case.vae
     encoder = flat({n: np.full(p.shape, n.startswith("encoder")) for n, p in vae.parameters.items()})
     found, mean = by_brute_force(vae, case.x, name, blocks, group)
-    # The decoder's gradient is that of single draws, whatever the encoder's estimator compares.
-    of_decoder, _ = by_brute_force(vae, case.x, "pathwise", blocks, group)
-    expected = np.where(encoder, found, of_decoder)
+    if name not in COUPLED:
+        # The decoder's gradient is that of single draws, whatever the encoder's estimator compares.
+        of_decoder, _ = by_brute_force(vae, case.x, "pathwise", blocks, group)
+        found = np.where(encoder, found, of_decoder)
+    expected = found
     draws = sum(len(block) for block in blocks[1:])
     assert result.num_samples == draws
     np.testing.assert_allclose(flat(result.mean[name]), mean, rtol=1e-9, atol=1e-12 * np.abs(mean).max())
@@ -128,6 +142,27 @@ def test_variance_is_that_of_the_gradient_draw_by_draw(rng, recorded, name, dept
     assert_is_brute_force(case, name, result, recorded, 3)
 
 
+def normals_entry_by_entry(noise, shape):
+    """What a measure-valued estimator draws beside the noise, as a function of each entry alone."""
+    return np.stack([np.sin(1e3 * (i + 1) * noise) for i in range(shape[0])])
+
+
+@pytest.mark.equation("11.9")
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("name", [*ELSEWHERE, *COUPLED])
+def test_variance_is_that_of_an_estimator_that_looks_elsewhere(rng, recorded, monkeypatch, name, kl):
+    # Its own normals come from a hash of all the noise that it is given, which here comes draw by draw.
+    monkeypatch.setattr(measure_valued, "_derived_normals", normals_entry_by_entry)
+    monkeypatch.setattr(blocks_module, "_ROWS", 20)  # chunks of one example and of two
+    case = make_case(rng, depth=2, kl=kl)
+    group = COUPLED.get(name, 1)
+    result = gradient_variance(
+        case.vae, case.x, (name,), num_samples=44 * group, rng=rng, samples_per_estimate=max(group, 2)
+    )
+    assert result.samples == {name: group}
+    assert_is_brute_force(case, name, result, recorded, group)
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("activation", ["relu", "softplus", "identity"])
 def test_variance_is_that_of_the_gradient_for_every_kind_of_layer(rng, recorded, activation, likelihood):
@@ -140,14 +175,14 @@ def test_variance_is_that_of_the_gradient_for_every_kind_of_layer(rng, recorded,
 def test_cutting_into_blocks_and_chunks_changes_nothing(rng, recorded, monkeypatch, longest, rows):
     case = make_case(rng, batch=5, kl="sampled")
     monkeypatch.setattr(module, "_LONGEST_BLOCK", longest)
-    monkeypatch.setattr(module, "_ROWS", rows)
+    monkeypatch.setattr(blocks_module, "_ROWS", rows)
     names = ("pathwise", LEAVE_ONE_OUT)
     result = gradient_variance(case.vae, case.x, names, num_samples=130, rng=5, samples_per_estimate=2)
     size = min(6, longest - longest % 2)
     assert [len(block) for block in recorded] == [size] * (1 + 130 // size)
     for name in names:
         assert_is_brute_force(case, name, result, recorded, 2)
-    monkeypatch.setattr(module, "_ROWS", 8192)
+    monkeypatch.setattr(blocks_module, "_ROWS", 8192)
     whole = gradient_variance(case.vae, case.x, names, num_samples=130, rng=5, samples_per_estimate=2)
     for name in names:
         np.testing.assert_allclose(flat(result.variance[name]), flat(whole.variance[name]), rtol=1e-10)
@@ -365,12 +400,13 @@ def test_a_wrong_variance_of_a_linear_model_is_seen(rng, monkeypatch, plant, see
         draw = module.standard_normal
         monkeypatch.setattr(module, "standard_normal", lambda *arguments: 1.15 * draw(*arguments))
     else:
-        right = module._posterior_gradients
-        monkeypatch.setattr(
-            module,
-            "_posterior_gradients",
-            lambda samples, group, *more: tuple(plant(right(samples, group, *more), group)),
-        )
+        right = blocks_module.MinibatchPasses.posterior_gradients
+
+        def planted(passes, samples, group):
+            dmean, dlog_var, decoder = right(passes, samples, group)
+            return (*plant((dmean, dlog_var), group), decoder)
+
+        monkeypatch.setattr(blocks_module.MinibatchPasses, "posterior_gradients", planted)
     seen = {name for name, part in disagreements(measure(rng)) if part == "encoder"}
     assert seen >= seen_in
     assert plant is not forget_the_group or seen == seen_in

@@ -80,3 +80,45 @@ def test_the_spread_of_blocks_is_the_standard_error() -> None:
     np.testing.assert_allclose(variance_of_mean, np.var(blocks) / 3, rtol=1e-12)
     np.testing.assert_allclose((triples.var(axis=1, ddof=1) / 3).mean(), variance_of_mean, rtol=1e-12)
     np.testing.assert_allclose(np.mean(blocks), np.var(DRAWS), rtol=1e-12)
+
+
+@pytest.mark.equation("11.8")
+def test_squares_of_estimates_add_up_to_the_trace() -> None:
+    inputs = np.array([[0.5, -2.0], [1.5, 0.3]])  # (B, fan_in)
+    deltas = np.array([[[d, d**2], [np.sin(d), 1 - d]] for d in DRAWS])  # (S, B, fan_out)
+    centred = deltas - deltas.mean(axis=0)
+    squares = ((1 + (inputs**2).sum(axis=1)) * (centred**2).sum(axis=2)).sum(axis=1)
+    with_ones = np.concatenate(
+        [inputs, np.ones((2, 1))], axis=1
+    )  # the bias is the weight of a constant input
+    gradients = np.einsum("bi,sbj->sbij", with_ones, deltas)
+    trace = gradients.var(axis=0, ddof=1).sum()
+    np.testing.assert_allclose(squares.mean() * len(DRAWS) / (len(DRAWS) - 1), trace, rtol=1e-12)
+
+
+@pytest.mark.equation("11.9")
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_second_moment_of_a_sum_is_a_sum_over_pairs(count: int) -> None:
+    a, d = (sympy.symbols(f"{letter}:{count}", real=True) for letter in "ad")
+    square = (sum(x * y for x, y in zip(a, d, strict=True)) / sympy.Integer(count)) ** 2
+    pairs = [(k, m) for k in range(count) for m in range(k, count)]
+    expanded = sum((2 - (k == m)) * a[k] * a[m] * d[k] * d[m] for k, m in pairs) / sympy.Integer(count) ** 2
+    assert sympy.expand(square - expanded) == 0
+
+
+@pytest.mark.equation("11.10")
+def test_the_square_of_a_mean_exceeds_by_its_variance() -> None:
+    means = np.array(
+        [np.mean([one_example(d, 0.4) for d in draws], axis=0) for draws in product(DRAWS, repeat=3)]
+    )
+    truth = np.mean([one_example(d, 0.4) for d in DRAWS], axis=0)
+    excess = (means**2).sum(axis=(1, 2)).mean() - means.var(axis=0).sum()
+    np.testing.assert_allclose(excess, (truth**2).sum(), rtol=1e-12)
+
+
+@pytest.mark.equation("11.11")
+def test_the_law_of_total_variance() -> None:
+    shifts = (0.4, -1.1, 2.0)  # the minibatches, one as likely as the other
+    every = np.array([[one_example(d, s) for d in DRAWS] for s in shifts])
+    parts = every.var(axis=1).mean(axis=0) + every.mean(axis=1).var(axis=0)
+    np.testing.assert_allclose(every.reshape(-1, 2, 3).var(axis=0), parts, rtol=1e-12)
