@@ -99,6 +99,70 @@ def caption(figure: Figure) -> str:
     return " ".join(figure.get_supxlabel().split())
 
 
+# -------------------------------------------------------------------------------------------- questions
+
+
+def question_record(numeric: bool, names: tuple[str, ...] = ESTIMATORS) -> dict[str, Any]:
+    points: tuple[float | str, ...] = (1 / 16, 1, 128) if numeric else ("encoder.0", "encoder.log_var")
+    rows = [
+        {"point": point, "estimator": name, "a": 10.0**i, "a_standard_error": 0.5, "b": 1.0 + i}
+        for point in points
+        for i, name in enumerate(names)
+    ]
+    answer = {
+        "title": "Gradient variance by this",
+        "points": "this (unit)",
+        "quantities": {"a": "A (nats²)", "b": "B"},
+    }
+    answer |= {"drawn": 2, "numeric": numeric, "draws": "400 draws", "note": "Of note.", "rows": rows}
+    model = {
+        "input_dim": 64,
+        "hidden": [64],
+        "latent_dim": 8,
+        "activation": "relu",
+        "likelihood": "bernoulli",
+    }
+    return {
+        "model": model,
+        "settings": {"data": "digits", "seed": 5, "batch_size": 32, "epochs": 9},
+        "answer": answer,
+    }
+
+
+@pytest.mark.parametrize("numeric", [True, False])
+def test_an_answer_is_drawn_as_it_is(numeric: bool, drawn: Callable[..., Figure]) -> None:
+    record = question_record(numeric)
+    figure = drawn(plots.plot_question, record)
+    assert_readable(figure)
+    for axes, quantity in zip(figure.axes, "ab", strict=True):
+        shown = [container.lines[0] for container in axes.containers]
+        for line, name in zip(shown, ESTIMATORS, strict=True):
+            values = [row[quantity] for row in record["answer"]["rows"] if row["estimator"] == name]
+            np.testing.assert_array_equal(line.get_ydata() if numeric else line.get_xdata(), values)
+        assert (axes.get_yscale() if numeric else axes.get_xscale()) == "log"
+    for text in (
+        "seed 5",
+        "n = 400 draws",
+        "64-64-8",
+        "Of note.",
+        "minibatch of 32",
+        "Gradient variance by this",
+    ):
+        assert text in caption(figure)
+    assert "this (unit)" in words(figure)
+    assert "A (nats²)" in words(figure)
+
+
+def test_an_estimator_looks_the_same_beside_others(drawn: Callable[..., Figure]) -> None:
+    styles = []
+    for names in (("score-function", "pathwise"), ("measure-valued", "pathwise", "vimco", "score-function")):
+        figure = drawn(plots.plot_question, question_record(True, names))
+        lines = [container.lines[0] for container in figure.axes[0].containers]
+        styles.append({n: (i.get_color(), i.get_marker()) for n, i in zip(names, lines, strict=True)})
+        assert len(set(styles[-1].values())) == len(names)
+    assert all(styles[0][name] == styles[1][name] for name in styles[0])
+
+
 # -------------------------------------------------------------------------------------------- variance
 
 

@@ -167,7 +167,7 @@ class MinibatchPasses:
     def posterior_gradients(
         self, samples: Samples, group: Group
     ) -> tuple[np.ndarray, np.ndarray, DecoderMoments]:
-        """Gradients with respect to mean and log_var, one for each estimate: (S / K, B, L); and the decoder's."""
+        """Gradients with respect to mean and log_var, one for each estimate, (E, B, L); and the decoder's moments."""
         noise = samples.noise
         # A bound of one sample is a group too; without groups all draws are samples, one after the other.
         is_grouped = group.samples > 1 or group.is_coupled

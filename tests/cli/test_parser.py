@@ -20,6 +20,7 @@ from scratchvae.cli.parser import make_parser
 from scratchvae.densities.likelihood import LIKELIHOODS
 from scratchvae.estimators import ESTIMATORS, FURTHER_ESTIMATORS
 from scratchvae.lab.variance import gradient_variance
+from scratchvae.lab.variance_questions import QUESTIONS
 from scratchvae.layers.activations import ACTIVATIONS
 from scratchvae.models.vae import VAE
 from scratchvae.training.download import CATALOGUE
@@ -121,6 +122,12 @@ def test_defaults_of_training_are_those_of_fit() -> None:
 def test_help_names_every_choice(verb: str, option: str, choices: Iterable[str]) -> None:
     words = re.findall(r"[\w-]+", str(options_of(verb)[option].help))
     assert set(choices) <= set(words)
+
+
+def test_questions_of_the_help_are_those_of_the_lab() -> None:
+    by = options_of("variance")["by"]
+    assert tuple(by.choices or ()) == tuple(QUESTIONS)
+    assert set(QUESTIONS) <= set(re.findall(r"[\w-]+", str(by.help)))
 
 
 def estimators_in(verb: str, option: str) -> set[str]:
