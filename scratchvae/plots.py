@@ -15,12 +15,21 @@ from matplotlib.ticker import MaxNLocator
 from scratchvae.training.history import History
 from scratchvae.training.run_directory import write_atomically
 
-__all__ = ["plot_history", "plot_images", "plot_variance"]
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "STYLE",
+    "image_mosaic",
+    "plot_history",
+    "plot_images",
+    "plot_variance",
+    "save_figure",
+]
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers repeat the distinction for print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_STYLE: Any = {
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -35,7 +44,8 @@ _FEWEST_COLUMNS = 6  # of a picture of images: the caption needs some room
 _IMAGES_SHOWN = 400
 
 
-def _save(figure: Figure, caption: str, path: Path) -> None:
+def save_figure(figure: Figure, caption: str, path: Path) -> None:
+    """Write a figure into a PNG file, its caption below it and whole."""
     columns = int(figure.get_figwidth() * _LETTERS_PER_INCH)
     caption = "\n".join(textwrap.fill(line, columns) for line in caption.splitlines())
     # Longer captions get room of their own: 1.2 times the letters' height, which is in points, for each line more.
@@ -56,7 +66,7 @@ def plot_variance(record: dict[str, Any], path: Path) -> None:
     """
     moments = record["moments"]
     estimators = list(moments[0]["estimators"])
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 4.4), layout="constrained")
         over_time, by_layer = figure.subplots(1, 2)
         for i, estimator in enumerate(estimators):
@@ -75,7 +85,7 @@ def plot_variance(record: dict[str, Any], path: Path) -> None:
             axes.set_ylabel("variance, summed over parameters (nats²)")
         handles, labels = over_time.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)), frameon=False)
-        _save(figure, _variance_caption(record), path)
+        save_figure(figure, _variance_caption(record), path)
 
 
 def _apart(epochs: list[int]) -> list[int]:
@@ -95,8 +105,8 @@ def _draw_over_training(axes: Any, moments: list[dict[str, Any]], estimator: str
         epochs,
         [total["variance"] for total in totals],
         yerr=[total["standard_error"] for total in totals],
-        color=_COLOURS[i % len(_COLOURS)],
-        marker=_MARKERS[i % len(_MARKERS)],
+        color=COLOURS[i % len(COLOURS)],
+        marker=MARKERS[i % len(MARKERS)],
         capsize=3,
         label=estimator,
     )
@@ -108,8 +118,8 @@ def _draw_by_layer(axes: Any, parts: dict[str, dict[str, float]], estimator: str
         np.arange(len(layers)) + (i - (count - 1) / 2) * 0.12,
         [parts[layer]["variance"] for layer in layers],
         yerr=[parts[layer]["standard_error"] for layer in layers],
-        color=_COLOURS[i % len(_COLOURS)],
-        marker=_MARKERS[i % len(_MARKERS)],
+        color=COLOURS[i % len(COLOURS)],
+        marker=MARKERS[i % len(MARKERS)],
         linestyle="none",
         capsize=3,
         label=estimator,
@@ -138,7 +148,7 @@ def plot_history(history: History, caption: str, path: Path) -> None:
     path : Path
         Of the PNG file.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         # A plain autoencoder has no KL: the panel of zeros goes where nobody sees it.
         panels = (
@@ -155,7 +165,7 @@ def plot_history(history: History, caption: str, path: Path) -> None:
                     line.set(marker="o", markersize=4)
                     line.set_markerfacecolor("white" if line.is_dashed() else line.get_color())
             axes.legend()
-        _save(figure, caption, path)
+        save_figure(figure, caption, path)
 
 
 def plot_images(images: np.ndarray, image_shape: tuple[int, ...], caption: str, path: Path) -> None:
@@ -176,18 +186,23 @@ def plot_images(images: np.ndarray, image_shape: tuple[int, ...], caption: str, 
     is_picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[-1] in (3, 4))
     shape = image_shape if is_picture else (math.prod(image_shape[:-1]), image_shape[-1])
     columns = max(_FEWEST_COLUMNS, math.ceil(math.sqrt(len(images))))
-    mosaic = _mosaic(np.clip(images, 0, 1).reshape(-1, *shape), columns)
+    mosaic = image_mosaic(np.clip(images, 0, 1).reshape(-1, *shape), columns)
     width = 0.6 * columns + 0.4
     height = width * mosaic.shape[0] / mosaic.shape[1] + 0.5
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1)
     axes.set_axis_off()
-    _save(figure, caption, path)
+    save_figure(figure, caption, path)
 
 
-def _mosaic(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images (N, rows, columns, …) side by side on white, one or more pixels apart: one picture draws quickly."""
+def image_mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (N, rows, columns, …) side by side on white, one or more pixels apart: one picture draws quickly.
+
+    Returns
+    -------
+    ndarray (height, width, …)
+    """
     count, height, width, *colours = images.shape
     gap = max(1, min(height, width) // 8)
     rows = -(-count // columns)

@@ -17,6 +17,7 @@ import numpy as np
 
 from scratchvae import plots
 from scratchvae.cli import tables
+from scratchvae.cli.figures import figures
 from scratchvae.cli.files import check_json, prepare_out, say_written, write_json, writing
 from scratchvae.estimators import ESTIMATORS, make_estimator
 from scratchvae.lab.gradcheck import check_gradients
@@ -35,7 +36,7 @@ from scratchvae.training.run_directory import Run, load_run, save_run, versions,
 from scratchvae.training.saving import Checkpoints, plan_of
 from scratchvae.validation import check_choice
 
-__all__ = ["check", "check_json", "data", "evaluate", "resume", "sample", "train", "variance"]
+__all__ = ["check", "check_json", "data", "evaluate", "figures", "resume", "sample", "train", "variance"]
 
 # Images of at most this many pixels get the small model, long training and small minibatches: the digits.
 _SMALL_IMAGE = 64

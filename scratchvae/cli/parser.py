@@ -184,6 +184,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_resume(verbs)
     _add_evaluate(verbs)
     _add_sample(verbs)
+    _add_figures(verbs)
     _add_data(verbs)
     return parser
 
@@ -311,6 +312,20 @@ def _add_sample(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
     verb = verbs.add_parser("sample", help=text, description=text, parents=[_common_options(out=True)])
     verb.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     verb.add_argument("--count", type=_whole(1), default=64, metavar="N", help="images (default: 64)")
+
+
+def _add_figures(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+    text = "Draw what articles claim about VAEs, each claim with a number and a note on what is seen."
+    verb = verbs.add_parser(
+        "figures", help=text, description=text, parents=[_common_options(data="digits", out=True)]
+    )
+    verb.add_argument("names", nargs="*", metavar="NAME", help="which figures (default: all)")
+    verb.add_argument(
+        "--list", action="store_true", help="list the figures and their claims, and draw nothing"
+    )
+    verb.add_argument(
+        "--epochs", type=_whole(1), metavar="N", help=f"of each training (default: 200 {_SMALL}, else 10)"
+    )
 
 
 def _add_data(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:

@@ -1,0 +1,25 @@
+"""What articles say about VAEs, each claim measured and drawn: one module per claim.
+
+Imports nothing heavy, so that the command line can list the figures at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["FIGURES", "figure_function"]
+
+# The module of each figure is its name with underscores; in it the function of the same name makes the figure.
+FIGURES = {
+    "interpolation": "between two digits a VAE decodes to digits, a plain autoencoder does not",
+}
+
+
+def figure_function(name: str) -> Callable[..., Any]:
+    """The function that makes a figure, given a `Setting`; a ValueError if there is none of that name."""
+    if name not in FIGURES:
+        raise ValueError(f"figure is {name!r}, expected one of {', '.join(FIGURES)}")
+    stem = name.replace("-", "_")
+    return getattr(importlib.import_module(f"scratchvae.figures.{stem}"), stem)
