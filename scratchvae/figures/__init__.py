@@ -14,6 +14,9 @@ __all__ = ["FIGURES", "figure_function"]
 # The module of each figure is its name with underscores; in it the function of the same name makes the figure.
 FIGURES = {
     "interpolation": "between two digits a VAE decodes to digits, a plain autoencoder does not",
+    "code-space": "a VAE's prior meets its codes, a plain autoencoder's codes leave it holes",
+    "tug-of-war": "reconstruction and KL pull at the noise, which shrinks as the decoder becomes good",
+    "rate-distortion": "beta trades reconstruction for KL, from an autoencoder (0) to a constant (10)",
 }
 
 

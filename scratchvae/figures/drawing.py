@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -60,11 +60,11 @@ def draw_images(
 def draw_curves(
     axes: Any,
     x: Sequence[float],
-    curves: dict[str, Sequence[float]],
+    curves: Mapping[str, Sequence[float]],
     xlabel: str,
     ylabel: str,
     title: str = "",
-    errors: dict[str, Sequence[float]] | None = None,
+    errors: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
     """Curves by name over x, each of its own colour and marker, with bars of standard errors if there are any."""
     for i, (name, values) in enumerate(curves.items()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +67,7 @@ class Setting(NamedTuple):
         kind: type[VAE | Autoencoder] = VAE,
         x: np.ndarray | None = None,
         model: dict[str, Any] | None = None,
+        watch: Callable[[Any, int], None] | None = None,
         **fitting: Any,
     ) -> tuple[Any, History]:
         """A model of the figure's sizes, trained; all models of a figure begin and train with the same seeds.
@@ -77,6 +80,8 @@ class Setting(NamedTuple):
             Instead of all training images.
         model : dict, optional
             Arguments of the model beside the figure's sizes, or instead of them.
+        watch : callable, optional
+            Called with the model and the number of completed epochs, 0 included.
         **fitting
             Arguments of `fit` beside the figure's, or instead of them.
 
@@ -90,6 +95,8 @@ class Setting(NamedTuple):
         sizes: dict[str, Any] = {"hidden": self.hidden, "latent_dim": self.latent_dim}
         made = kind(images.shape[1], **{**sizes, **(model or {}), "rng": initial_rng})
         plan: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "rng": training_rng}
+        if watch is not None:
+            plan["on_epoch"] = partial(watch, made)
         return made, fit(made, images, **(plan | fitting))
 
     def describe(self) -> str:
