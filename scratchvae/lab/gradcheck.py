@@ -174,7 +174,7 @@ def _functions(
     }
     if isinstance(twin, VAE):
         loss, gradients = twin.loss_and_gradients(x, noise)
-        full = {**settings, "beta": twin.beta, "kl": twin.kl}
+        full = {**settings, "beta": twin.beta, "kl": twin.kl, "free_bits": getattr(twin, "free_bits", 0.0)}
         ways = [gradients, twin.gradients_by_layers(x, noise)]
         return loss, ways, lambda: twin.loss(x, noise), lambda p: vae_loss(p, x, noise, **full)
     loss, gradients = twin.loss_and_gradients(x)
