@@ -17,6 +17,7 @@ FIGURES = {
     "code-space": "a VAE's prior meets its codes, a plain autoencoder's codes leave it holes",
     "tug-of-war": "reconstruction and KL pull at the noise, which shrinks as the decoder becomes good",
     "rate-distortion": "beta trades reconstruction for KL, from an autoencoder (0) to a constant (10)",
+    "posterior-collapse": "collapse can be provoked, seen and cured, and reparameterization has no part in it",
 }
 
 

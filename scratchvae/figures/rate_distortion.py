@@ -11,6 +11,7 @@ from scratchvae.figures.drawing import draw_curves, draw_images, make_sheet
 from scratchvae.figures.finding import Finding
 from scratchvae.figures.setting import Setting
 from scratchvae.lab.likelihood import evaluate
+from scratchvae.lab.posterior import count_active_units
 from scratchvae.models.vae import VAE
 from scratchvae.plots import COLOURS
 
@@ -50,7 +51,7 @@ def _measure(vae: VAE, setting: Setting) -> dict[str, float]:
         "distortion": -terms["reconstruction"],
         "negative_elbo": terms["negative_elbo"],
         "mean_sigma": float(np.exp(log_var / 2).mean()),
-        "active_units": int((mean.var(axis=0) > 0.01).sum()),
+        "active_units": count_active_units(mean),
     }
 
 

@@ -10,6 +10,7 @@ from scratchvae.densities.gaussian import gaussian_sample_forward
 from scratchvae.figures.drawing import draw_curves, make_sheet
 from scratchvae.figures.finding import Finding
 from scratchvae.figures.setting import Setting
+from scratchvae.lab.posterior import count_active_units
 from scratchvae.models.vae import VAE
 from scratchvae.randomness import NoiseStream
 from scratchvae.training.data import binarize
@@ -17,8 +18,6 @@ from scratchvae.training.data import binarize
 __all__ = ["tug_of_war"]
 
 _SAMPLES = 10
-# A dimension whose mean varies less than this over the data carries nothing (Burda et al. 2015).
-_ACTIVE = 0.01
 
 
 def tug_of_war(setting: Setting) -> Finding:
@@ -52,7 +51,6 @@ def _look(epoch: int, vae: VAE, x: np.ndarray, noise: np.ndarray) -> dict[str, f
     elbo = vae.elbo(x, noise)
     z, _ = gaussian_sample_forward(mean, log_var, np.zeros_like(noise[:1]))
     without_noise = vae.likelihood.forward(x, vae.decode(z[0])[None])[0]
-    active = mean.var(axis=0) > _ACTIVE
     return {
         "epoch": epoch,
         "negative_reconstruction": -float(elbo.reconstruction.mean()),
@@ -60,7 +58,7 @@ def _look(epoch: int, vae: VAE, x: np.ndarray, noise: np.ndarray) -> dict[str, f
         "mean_sigma": float(sigma.mean()),
         "smallest_sigma": float(sigma.mean(axis=0).min()),
         "largest_sigma": float(sigma.mean(axis=0).max()),
-        "active_units": int(active.sum()),
+        "active_units": count_active_units(mean),
         "cost_of_noise": float(without_noise.mean() - elbo.reconstruction.mean()),
     }
 
