@@ -18,6 +18,10 @@ FIGURES = {
     "tug-of-war": "reconstruction and KL pull at the noise, which shrinks as the decoder becomes good",
     "rate-distortion": "beta trades reconstruction for KL, from an autoencoder (0) to a constant (10)",
     "posterior-collapse": "collapse can be provoked, seen and cured, and reparameterization has no part in it",
+    "squared-error": "L2 is a Gaussian likelihood whose variance someone chose, and the choice is a beta",
+    "broken-training": "small mistakes break training without a word",
+    "manifold": "two latent dimensions spread the digits over a plane on which they pass into each other",
+    "anomaly": "a low likelihood tells what does not belong, except where the outsider is the likelier one",
 }
 
 
