@@ -21,6 +21,7 @@ FIGURES = {
     "squared-error": "L2 is a Gaussian likelihood whose variance someone chose, and the choice is a beta",
     "broken-training": "small mistakes break training without a word",
     "manifold": "two latent dimensions spread the digits over a plane on which they pass into each other",
+    "repair": "a VAE removes noise and fills in what is missing",
     "anomaly": "a low likelihood tells what does not belong, except where the outsider is the likelier one",
 }
 

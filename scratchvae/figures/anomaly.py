@@ -127,12 +127,12 @@ def _draw(results: list[dict[str, Any]], shown: dict[str, tuple[np.ndarray, np.n
         axes["A"].bar(where + 0.4 * i - 0.2, heights, 0.4, color=COLOURS[i], hatch=("", "//")[i], label=told)
     axes["A"].axhline(0.5, color="black", linestyle=":")
     axes["A"].set_xticks(where, [result["outsider"].removesuffix(" left out") for result in results])
-    axes["A"].set(xlabel="outsider: the class left out of training", ylabel="AUROC", ylim=(0, 1.05))
-    axes["A"].legend(frameon=False, ncols=2, loc="lower right")
+    axes["A"].set(xlabel="outsider: the class left out of training", ylabel="AUROC", ylim=(0, 1.3))
+    axes["A"].legend(frameon=False, ncols=2, loc="upper right")
     ranked = sorted(results, key=lambda result: result["area_by_likelihood"])
     for panel, result in (("B", ranked[-1]), ("C", ranked[0])):
         outside, inside = shown[result["outsider"]]
-        edges = np.linspace(min(outside.min(), inside.min()), max(outside.max(), inside.max()), 40)
+        edges = np.linspace(min(outside.min(), inside.min()), max(outside.max(), inside.max()), 24)
         for scores, colour, told in ((inside, COLOURS[0], "insiders"), (outside, COLOURS[1], "outsiders")):
             axes[panel].hist(scores, edges, density=True, alpha=0.6, color=colour, label=told)
         axes[panel].set(xlabel="−log p(x) (nats)", ylabel="density (per nat)")

@@ -18,11 +18,11 @@ def test_mistakes_cost_what_they_cost(tmp_path: Path) -> None:
     assert list(results) == list(MISTAKES)
     right = results["none"]["negative_elbo"]
     assert results["z detached"]["kl"] < 0.1
-    assert results["z detached"]["negative_elbo"] > right + 1
+    assert results["z detached"]["negative_elbo"] > right + 0.5
     assert results["reconstruction averaged"]["kl"] < 0.1
     assert results["KL averaged"]["kl"] > 3 * results["none"]["kl"]
     for mistake in ("log-variance for σ", "KL averaged"):
-        assert results[mistake]["negative_elbo"] > right + 2
+        assert results[mistake]["negative_elbo"] > right + 1.5
 
 
 def gradients(mistake: str, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ def test_a_smaller_variance_uses_more_of_z(tmp_path: Path) -> None:
     gaussian = record["gaussian"]
     assert [result["variance"] for result in gaussian] == [32, 1, 0.5, 0.1, 0.03, 0.01]
     # 16 grey levels of a sum of variances of about 9: at v = 1 and more there is nothing to gain
-    assert gaussian[0]["active_units"] == gaussian[1]["active_units"] == 0
+    assert max(gaussian[0]["kl"], gaussian[1]["kl"]) < 0.1
     assert gaussian[-1]["active_units"] == setting.latent_dim
     assert gaussian[-1]["pixel_error"] < 0.8 * gaussian[0]["pixel_error"]
     assert gaussian[-1]["kl"] > gaussian[-3]["kl"]
