@@ -416,13 +416,34 @@ def sweep_digits() -> str:
     return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
 
 
+def posterior_collapse() -> str:
+    """What each training makes of a deep model's posterior."""
+    record = _read("figures/posterior-collapse.json")
+    rows = [
+        [
+            name,
+            str(run["active_units"]),
+            *(f"{run[key]:.2f}" for key in ("kl", "mutual_information", "negative_elbo")),
+        ]
+        for name, run in record["runs"].items()
+    ]
+    columns = ["training", "active units", "KL", "mutual information of x and z", "test −ELBO"]
+    settings = record["settings"]
+    note = (
+        f"\n{settings['data']}, {settings['latent_dim']} latent dimensions, {settings['epochs']} epochs, seed "
+        f"{settings['seed']}, nats per image. "
+    )
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
 TABLES = {
+    "posterior-collapse": posterior_collapse,
+    "kill-and-resume": kill_and_resume,
     "training-step": training_step,
     "variance-digits": lambda: variance("variance-digits"),
     "variance-mnist": lambda: variance("variance-mnist"),
     "mnist-bound": mnist_bound,
     "sweep-digits": sweep_digits,
-    "kill-and-resume": kill_and_resume,
     "products": products,
     "kernels": kernels,
     "step-profile": step_profile,

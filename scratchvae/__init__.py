@@ -15,6 +15,7 @@ _HOME_OF = {
     "Autoencoder": "models.autoencoder",
     "Checkpoints": "training.saving",
     "Dataset": "training.data",
+    "FreeBitsVAE": "models.free_bits_vae",
     "History": "training.history",
     "Range": "training.search",
     "SGD": "training.sgd",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from scratchvae.lab.sampling_test import draws_needed as draws_needed
     from scratchvae.lab.variance import gradient_variance as gradient_variance
     from scratchvae.models.autoencoder import Autoencoder as Autoencoder
+    from scratchvae.models.free_bits_vae import FreeBitsVAE as FreeBitsVAE
     from scratchvae.models.vae import VAE as VAE
     from scratchvae.training.adam import Adam as Adam
     from scratchvae.training.data import Dataset as Dataset

@@ -18,12 +18,23 @@ from scratchvae.lab.gradient_report import COMPLEX_STEP_TOLERANCE
 from scratchvae.training.history import History
 from scratchvae.training.run_directory import write_atomically
 
-__all__ = ["plot_check", "plot_history", "plot_images", "plot_sweep", "plot_variance"]
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "STYLE",
+    "image_mosaic",
+    "plot_check",
+    "plot_history",
+    "plot_images",
+    "plot_sweep",
+    "plot_variance",
+    "save_figure",
+]
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers repeat the distinction for print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_STYLE: Any = {
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -42,7 +53,8 @@ _SMALLEST_ERROR = 1e-17
 _LAYERS_PER_ROW = 5
 
 
-def _save(figure: Figure, caption: str, path: Path) -> None:
+def save_figure(figure: Figure, caption: str, path: Path) -> None:
+    """Write a figure into a PNG file, its caption below it and whole."""
     columns = int(figure.get_figwidth() * _LETTERS_PER_INCH)
     caption = "\n".join(textwrap.fill(line, columns) for line in caption.splitlines())
     # Longer captions get room of their own: 1.2 times the letters' height, which is in points, for each line more.
@@ -63,7 +75,7 @@ def plot_variance(record: dict[str, Any], path: Path) -> None:
     """
     moments = record["moments"]
     estimators = list(moments[0]["estimators"])
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 4.4), layout="constrained")
         over_time, by_layer = figure.subplots(1, 2)
         for i, estimator in enumerate(estimators):
@@ -82,7 +94,7 @@ def plot_variance(record: dict[str, Any], path: Path) -> None:
             axes.set_ylabel("variance, summed over parameters (nats²)")
         handles, labels = over_time.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)), frameon=False)
-        _save(figure, _variance_caption(record), path)
+        save_figure(figure, _variance_caption(record), path)
 
 
 def _apart(epochs: list[int]) -> list[int]:
@@ -102,8 +114,8 @@ def _draw_over_training(axes: Any, moments: list[dict[str, Any]], estimator: str
         epochs,
         [total["variance"] for total in totals],
         yerr=[total["standard_error"] for total in totals],
-        color=_COLOURS[i % len(_COLOURS)],
-        marker=_MARKERS[i % len(_MARKERS)],
+        color=COLOURS[i % len(COLOURS)],
+        marker=MARKERS[i % len(MARKERS)],
         capsize=3,
         label=estimator,
     )
@@ -115,8 +127,8 @@ def _draw_by_layer(axes: Any, parts: dict[str, dict[str, float]], estimator: str
         np.arange(len(layers)) + (i - (count - 1) / 2) * 0.12,
         [parts[layer]["variance"] for layer in layers],
         yerr=[parts[layer]["standard_error"] for layer in layers],
-        color=_COLOURS[i % len(_COLOURS)],
-        marker=_MARKERS[i % len(_MARKERS)],
+        color=COLOURS[i % len(COLOURS)],
+        marker=MARKERS[i % len(MARKERS)],
         linestyle="none",
         capsize=3,
         label=estimator,
@@ -145,7 +157,7 @@ def plot_history(history: History, caption: str, path: Path) -> None:
     path : Path
         Of the PNG file.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         # A plain autoencoder has no KL: the panel of zeros goes where nobody sees it.
         panels = (
@@ -162,7 +174,7 @@ def plot_history(history: History, caption: str, path: Path) -> None:
                     line.set(marker="o", markersize=4)
                     line.set_markerfacecolor("white" if line.is_dashed() else line.get_color())
             axes.legend()
-        _save(figure, caption, path)
+        save_figure(figure, caption, path)
 
 
 def plot_check(errors: Mapping[str, np.ndarray], caption: str, path: Path) -> None:
@@ -181,9 +193,9 @@ def plot_check(errors: Mapping[str, np.ndarray], caption: str, path: Path) -> No
         layers.setdefault(name.rpartition(".")[0], []).append(name)
     rows = -(-len(layers) // _LAYERS_PER_ROW)
     columns = -(-len(layers) // rows)
-    shown = mpl.colormaps["cividis"].with_extremes(bad="#DDDDDD", over=_COLOURS[1])
+    shown = mpl.colormaps["cividis"].with_extremes(bad="#DDDDDD", over=COLOURS[1])
     norm = LogNorm(_SMALLEST_ERROR, COMPLEX_STEP_TOLERANCE)
-    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(max(2.4 * columns, 5.0) + 1.0, 3.4 * rows + 0.4), layout="constrained")
         heights = [4, 1] * rows
         grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=heights)
@@ -198,7 +210,7 @@ def plot_check(errors: Mapping[str, np.ndarray], caption: str, path: Path) -> No
         bar = figure.colorbar(picture, ax=grid, extend="max", shrink=0.8, aspect=30)
         bar.set_label("relative error")
         told = f"{caption}\nOrange: above the tolerance, {COMPLEX_STEP_TOLERANCE:g}. Grey: not compared."
-        _save(figure, told, path)
+        save_figure(figure, told, path)
 
 
 def _draw_errors(axes: Any, name: str, errors: np.ndarray, colours: Any, norm: LogNorm) -> Any:
@@ -235,18 +247,23 @@ def plot_images(images: np.ndarray, image_shape: tuple[int, ...], caption: str, 
     is_picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[-1] in (3, 4))
     shape = image_shape if is_picture else (math.prod(image_shape[:-1]), image_shape[-1])
     columns = max(_FEWEST_COLUMNS, math.ceil(math.sqrt(len(images))))
-    mosaic = _mosaic(np.clip(images, 0, 1).reshape(-1, *shape), columns)
+    mosaic = image_mosaic(np.clip(images, 0, 1).reshape(-1, *shape), columns)
     width = 0.6 * columns + 0.4
     height = width * mosaic.shape[0] / mosaic.shape[1] + 0.5
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1)
     axes.set_axis_off()
-    _save(figure, caption, path)
+    save_figure(figure, caption, path)
 
 
-def _mosaic(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images (N, rows, columns, …) side by side on white, one or more pixels apart: one picture draws quickly."""
+def image_mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (N, rows, columns, …) side by side on white, one or more pixels apart: one picture draws quickly.
+
+    Returns
+    -------
+    ndarray (height, width, …)
+    """
     count, height, width, *colours = images.shape
     gap = max(1, min(height, width) // 8)
     rows = -(-count // columns)
@@ -283,7 +300,7 @@ def plot_sweep(record: dict[str, Any], path: Path) -> None:
     count = len(varied) + 1
     columns = count if count <= 3 else math.ceil(math.sqrt(count))
     rows = -(-count // columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.4 * columns + 0.8, 3.2 * rows + 0.4), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, name in zip(panels, varied, strict=False):
@@ -291,7 +308,7 @@ def plot_sweep(record: dict[str, Any], path: Path) -> None:
         _draw_rate_and_distortion(panels[len(varied)], trials)
         for axes in panels[count:]:
             axes.set_axis_off()
-        _save(figure, _sweep_caption(record), path)
+        save_figure(figure, _sweep_caption(record), path)
 
 
 def _draw_hyperparameter(axes: Any, trials: list[dict[str, Any]], name: str) -> None:
@@ -304,13 +321,13 @@ def _draw_hyperparameter(axes: Any, trials: list[dict[str, Any]], name: str) -> 
         [places[trial["setting"][name]] for trial in done],
         [trial["validation"]["negative_elbo"] for trial in done],
         "o",
-        color=_COLOURS[0],
+        color=COLOURS[0],
         alpha=0.6,
     )
     lost = [places[trial["setting"][name]] for trial in trials if trial["state"] != "done"]
     if lost:
         top = axes.get_xaxis_transform()  # a place across, and a part of the height
-        axes.plot(lost, [1.0] * len(lost), "x", color=_COLOURS[1], transform=top, clip_on=False)
+        axes.plot(lost, [1.0] * len(lost), "x", color=COLOURS[1], transform=top, clip_on=False)
     if is_scale:
         around_zero = {} if values[0] > 0 else {"linthresh": values[1]}
         axes.set_xscale("symlog" if around_zero else "log", **around_zero)

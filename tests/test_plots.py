@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from scratchvae import plots
+from scratchvae.cli.question_plot import plot_question
 from scratchvae.models.vae import VAE
 from scratchvae.training.history import Epoch, History
 from scratchvae.training.search import grid
@@ -132,7 +133,7 @@ def question_record(numeric: bool, names: tuple[str, ...] = ESTIMATORS) -> dict[
 @pytest.mark.parametrize("numeric", [True, False])
 def test_an_answer_is_drawn_as_it_is(numeric: bool, drawn: Callable[..., Figure]) -> None:
     record = question_record(numeric)
-    figure = drawn(plots.plot_question, record)
+    figure = drawn(plot_question, record)
     assert_readable(figure)
     for axes, quantity in zip(figure.axes, "ab", strict=True):
         shown = [container.lines[0] for container in axes.containers]
@@ -156,7 +157,7 @@ def test_an_answer_is_drawn_as_it_is(numeric: bool, drawn: Callable[..., Figure]
 def test_an_estimator_looks_the_same_beside_others(drawn: Callable[..., Figure]) -> None:
     styles = []
     for names in (("score-function", "pathwise"), ("measure-valued", "pathwise", "vimco", "score-function")):
-        figure = drawn(plots.plot_question, question_record(True, names))
+        figure = drawn(plot_question, question_record(True, names))
         lines = [container.lines[0] for container in figure.axes[0].containers]
         styles.append({n: (i.get_color(), i.get_marker()) for n, i in zip(names, lines, strict=True)})
         assert len(set(styles[-1].values())) == len(names)

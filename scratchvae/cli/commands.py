@@ -17,6 +17,7 @@ import numpy as np
 from scratchvae import plots
 from scratchvae.cli import tables
 from scratchvae.cli.defaults import batch_size_of, epochs_of, stem
+from scratchvae.cli.figures import figures
 from scratchvae.cli.files import check_json, prepare_out, say_written, write_json, writing
 from scratchvae.cli.options import (
     MODEL_OPTIONS,
@@ -52,7 +53,18 @@ from scratchvae.training.run_directory import Run, load_run, save_run, versions,
 from scratchvae.training.saving import Checkpoints, plan_of
 from scratchvae.validation import check_choice
 
-__all__ = ["check", "check_json", "data", "evaluate", "resume", "sample", "sweep", "train", "variance"]
+__all__ = [
+    "check",
+    "check_json",
+    "data",
+    "evaluate",
+    "figures",
+    "resume",
+    "sample",
+    "sweep",
+    "train",
+    "variance",
+]
 
 # Moments at which the variance is measured: the gradient changes fastest at the start.
 _MOMENTS = (0, 1, 3, 10, 30, 100, 300, 1000)

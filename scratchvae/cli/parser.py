@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from pathlib import Path
-from typing import Any, NoReturn
 
 from scratchvae import __version__
+from scratchvae.cli.one_line_parser import OneLineParser
 from scratchvae.cli.values import file as _file
 from scratchvae.cli.values import index as _index
 from scratchvae.cli.values import names as _names
@@ -47,34 +46,10 @@ where to start:
 """
 
 
-class _WholeNames(argparse.HelpFormatter):
-    """Does not break a name such as score-function into two lines."""
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(text, width, break_on_hyphens=False)
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and where the help is; each verb for itself."""
-
-    def __init__(self, **settings: Any) -> None:
-        settings.setdefault("formatter_class", _WholeNames)
-        super().__init__(allow_abbrev=False, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see `{self.prog} --help`\n")
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        known, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return known, unknown
-
-
 # Options of the model are None where they are not given, so that one without effect can be refused. The
 # defaults that their helps tell are the models' own.
-def _model_options() -> _OneLineParser:
-    parent = _OneLineParser(add_help=False)
+def _model_options() -> OneLineParser:
+    parent = OneLineParser(add_help=False)
     group = parent.add_argument_group("model")
     group.add_argument(
         "--hidden",
@@ -110,9 +85,9 @@ def _model_options() -> _OneLineParser:
     return parent
 
 
-def _common_options(data: str = "", out: bool = False, seed: bool = True) -> _OneLineParser:
+def _common_options(data: str = "", out: bool = False, seed: bool = True) -> OneLineParser:
     """The options that verbs share; `data` tells the default of --data, for those that have it."""
-    parent = _OneLineParser(add_help=False)
+    parent = OneLineParser(add_help=False)
     group = parent.add_argument_group("input and output")
     if data:
         group.add_argument(
@@ -134,14 +109,14 @@ def _common_options(data: str = "", out: bool = False, seed: bool = True) -> _On
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all verbs; parsing leaves the verb's name in `verb`."""
-    parser = _OneLineParser(
+    parser = OneLineParser(
         prog="scratchvae",
         description="Variational autoencoders from NumPy alone: train, check gradients, measure their variance.",
         epilog=_START,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"scratchvae {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_OneLineParser)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=OneLineParser)
     model = _model_options()
     _add_variance(verbs, model)
     _add_check(verbs, model)
@@ -150,11 +125,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_evaluate(verbs)
     _add_sample(verbs)
     _add_sweep(verbs)
+    _add_figures(verbs)
     _add_data(verbs)
     return parser
 
 
-def _add_variance(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLineParser) -> None:
+def _add_variance(verbs: argparse._SubParsersAction[OneLineParser], model: OneLineParser) -> None:
     text = (
         "Measure how loud each gradient estimator is, over the sampling noise alone, as a VAE trains or for a "
         "trained run."
@@ -199,7 +175,7 @@ def _add_variance(verbs: argparse._SubParsersAction[_OneLineParser], model: _One
     verb.add_argument("--run", type=Path, metavar="DIR", help="measure this trained run instead of training")
 
 
-def _add_check(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLineParser) -> None:
+def _add_check(verbs: argparse._SubParsersAction[OneLineParser], model: OneLineParser) -> None:
     text = (
         "Check the hand-written gradients of a model, tensor by tensor, against complex steps and 5-point "
         "differences."
@@ -238,7 +214,7 @@ def _add_check(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLin
     )
 
 
-def _add_train(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLineParser) -> None:
+def _add_train(verbs: argparse._SubParsersAction[OneLineParser], model: OneLineParser) -> None:
     text = "Train a VAE or a plain autoencoder and keep the run: parameters, configuration, history, curves."
     verb = verbs.add_parser(
         "train", help=text, description=text, parents=[_common_options(data="digits", out=True), model]
@@ -280,7 +256,7 @@ def _add_train(verbs: argparse._SubParsersAction[_OneLineParser], model: _OneLin
     verb.add_argument("--overwrite", action="store_true", help="replace a run that is already in --out")
 
 
-def _add_resume(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+def _add_resume(verbs: argparse._SubParsersAction[OneLineParser]) -> None:
     text = "Go on with a run that was killed or interrupted, as if nothing had happened; or train one for longer."
     verb = verbs.add_parser(
         "resume", help=text, description=text, parents=[_common_options(data="the run's own", seed=False)]
@@ -291,7 +267,7 @@ def _add_resume(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
     )
 
 
-def _add_evaluate(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+def _add_evaluate(verbs: argparse._SubParsersAction[OneLineParser]) -> None:
     text = "Evaluate a run: the bound and its terms on the test set, and log p(x) by importance sampling."
     verb = verbs.add_parser(
         "evaluate", help=text, description=text, parents=[_common_options(data="the run's own")]
@@ -317,14 +293,14 @@ def _add_evaluate(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
     )
 
 
-def _add_sample(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+def _add_sample(verbs: argparse._SubParsersAction[OneLineParser]) -> None:
     text = "Draw images from a trained VAE's prior."
     verb = verbs.add_parser("sample", help=text, description=text, parents=[_common_options(out=True)])
     verb.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     verb.add_argument("--count", type=_whole(1), default=64, metavar="N", help="images (default: 64)")
 
 
-def _add_sweep(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+def _add_sweep(verbs: argparse._SubParsersAction[OneLineParser]) -> None:
     text = (
         "Choose hyperparameters: train a VAE for every combination, or for random ones, several at a time, and compare "
         "them on held-out training images. The same command again goes on where one ended."
@@ -386,7 +362,21 @@ def _add_sweep(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
     )
 
 
-def _add_data(verbs: argparse._SubParsersAction[_OneLineParser]) -> None:
+def _add_figures(verbs: argparse._SubParsersAction[OneLineParser]) -> None:
+    text = "Draw what articles claim about VAEs, each claim with a number and a note on what is seen."
+    verb = verbs.add_parser(
+        "figures", help=text, description=text, parents=[_common_options(data="digits", out=True)]
+    )
+    verb.add_argument("names", nargs="*", metavar="NAME", help="which figures (default: all)")
+    verb.add_argument(
+        "--list", action="store_true", help="list the figures and their claims, and draw nothing"
+    )
+    verb.add_argument(
+        "--epochs", type=_whole(1), metavar="N", help=f"of each training (default: 200 {_SMALL}, else 10)"
+    )
+
+
+def _add_data(verbs: argparse._SubParsersAction[OneLineParser]) -> None:
     text = "List the data sets and whether they are here, or fetch one."
     verb = verbs.add_parser("data", help=text, description=text, parents=[_common_options()])
     verb.add_argument("--fetch", metavar="NAME", help="download a data set into the data folder and check it")

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from scratchvae.estimators import ESTIMATORS
-from scratchvae.plots import _COLOURS, _MARKERS, _STYLE, _save
+from scratchvae.plots import COLOURS, MARKERS, STYLE, save_figure
 
 __all__ = ["plot_question"]
 
@@ -30,7 +30,7 @@ def plot_question(record: dict[str, Any], path: Path) -> None:
     if all(row["point"] == row["estimator"] for row in rows):
         series = [""]  # each has a line of its own: nothing is left for colours to tell
     draw = _draw_curves if answer["numeric"] else _draw_dots
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         points = len(dict.fromkeys(row["point"] for row in rows))
         height = 4.6 if answer["numeric"] else 1.9 + 0.13 * points * (len(series) + 1)
         figure = Figure(figsize=(10, height), layout="constrained")
@@ -43,7 +43,7 @@ def plot_question(record: dict[str, Any], path: Path) -> None:
             figure.legend(
                 handles, labels, loc="outside upper center", ncols=min(4, len(labels)), frameon=False
             )
-        _save(figure, _question_caption(record), path)
+        save_figure(figure, _question_caption(record), path)
 
 
 def _values(
@@ -61,7 +61,7 @@ def _styles(series: list[str]) -> dict[str, dict[str, str]]:
     order = others if others == [""] else [*ESTIMATORS, *others]
     places = {name: order.index(name) for name in series}
     return {
-        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         for name, i in places.items()
     }
 

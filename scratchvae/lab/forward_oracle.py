@@ -69,8 +69,9 @@ def vae_loss(
     likelihood_variance: float,
     beta: float,
     kl: str,
+    free_bits: float = 0.0,
 ) -> complex:
-    """−mean over B and S of (log p(x|z) − beta KL), for real or complex parameters. (5.4)
+    """−mean over B and S of (log p(x|z) − beta KL), for real or complex parameters. (5.4) (26.1)
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def vae_loss(
     noise : ndarray (S, B, L)
     depth : int
         Hidden layers of the encoder, and of the decoder.
-    activation, likelihood, likelihood_variance, beta, kl
+    activation, likelihood, likelihood_variance, beta, kl, free_bits
         As for `VAE`.
     """
     hidden = _hidden_layers(parameters, "encoder", depth, activation, x)
@@ -91,7 +92,8 @@ def vae_loss(
         likelihood, likelihood_variance, x, _decode(parameters, depth, activation, z)
     )
     if kl == "analytic":
-        divergence = ((sigma**2 + mean**2 - 1) / 2 - np.log(sigma)).sum(axis=-1)
+        by_dimension = ((sigma**2 + mean**2 - 1) / 2 - np.log(sigma)).mean(axis=0)
+        divergence = np.where(by_dimension.real > free_bits, by_dimension, free_bits).sum()
     else:
         log_posterior = -((z - mean) ** 2) / (2 * sigma**2) - np.log(sigma)
         divergence = (log_posterior + z**2 / 2).sum(axis=-1)

@@ -120,7 +120,7 @@ def _losses(twin: VAE | Autoencoder, x: np.ndarray, noise: np.ndarray) -> _Loss:
     }
     if isinstance(twin, VAE):
         loss, gradients = twin.loss_and_gradients(x, noise)
-        full = {**settings, "beta": twin.beta, "kl": twin.kl}
+        full = {**settings, "beta": twin.beta, "kl": twin.kl, "free_bits": getattr(twin, "free_bits", 0.0)}
         ways = {"": gradients, "layer by layer": twin.gradients_by_layers(x, noise)}
         return _Loss(loss, ways, lambda: twin.loss(x, noise), lambda p: vae_loss(p, x, noise, **full))
     loss, gradients = twin.loss_and_gradients(x)

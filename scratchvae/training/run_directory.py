@@ -27,6 +27,7 @@ import numpy as np
 from scratchvae import __version__
 from scratchvae.kernels import BACKEND
 from scratchvae.models.autoencoder import Autoencoder
+from scratchvae.models.free_bits_vae import FreeBitsVAE
 from scratchvae.models.vae import VAE
 from scratchvae.training.data import read_arrays
 from scratchvae.training.history import History
@@ -34,7 +35,11 @@ from scratchvae.validation import check_choice
 
 __all__ = ["MODELS", "Run", "load_run", "make_model", "save_run", "versions", "write_atomically"]
 
-MODELS: dict[str, type[VAE | Autoencoder]] = {"VAE": VAE, "Autoencoder": Autoencoder}
+MODELS: dict[str, type[VAE | Autoencoder]] = {
+    "VAE": VAE,
+    "FreeBitsVAE": FreeBitsVAE,
+    "Autoencoder": Autoencoder,
+}
 
 
 class Run(NamedTuple):

@@ -26,7 +26,7 @@ from scratchvae.models.vae import VAE
 from scratchvae.training.download import CATALOGUE
 from scratchvae.training.loop import OPTIMIZERS, fit
 
-VERBS = ("variance", "check", "train", "evaluate", "sample", "sweep", "data")
+VERBS = ("variance", "check", "train", "evaluate", "sample", "figures", "sweep", "data")
 
 
 def options_of(verb: str) -> dict[str, argparse.Action]:

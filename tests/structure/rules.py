@@ -17,6 +17,7 @@ from tests.structure.source import Function, Module, modules, notes
 # From what a person touches down to what all stands on. An import points downwards or stays in its row.
 ORDER = (
     "cli",
+    "figures",
     "plots",
     "testing",
     "lab",
@@ -374,7 +375,17 @@ def import_is_light(root: Path) -> list[str]:
 def help_is_light(root: Path) -> list[str]:
     """`scratchvae --help`, and the help of each verb, load neither NumPy nor numba."""
     found = []
-    for verb in ([], ["train"], ["resume"], ["evaluate"], ["sample"], ["data"], ["check"], ["variance"]):
+    for verb in (
+        [],
+        ["train"],
+        ["resume"],
+        ["evaluate"],
+        ["sample"],
+        ["data"],
+        ["check"],
+        ["variance"],
+        ["figures"],
+    ):
         arguments = ["scratchvae", *verb, "--help"]
         program = f"""
             sys.argv = {arguments!r}
