@@ -22,6 +22,7 @@ FIGURES = {
     "broken-training": "small mistakes break training without a word",
     "manifold": "two latent dimensions spread the digits over a plane on which they pass into each other",
     "repair": "a VAE removes noise and fills in what is missing",
+    "augmentation": "digits drawn by VAEs help a classifier that has few labelled ones",
     "anomaly": "a low likelihood tells what does not belong, except where the outsider is the likelier one",
 }
 

@@ -174,7 +174,7 @@ def _draw(results: list[dict[str, Any]], images: np.ndarray, setting: Setting) -
     axes["A"].axvline(results[0]["negative_elbo"], color="black", linestyle=":")
     axes["A"].set(xlabel="true −ELBO of test images (nats)", ylabel="mistake")
     axes["A"].invert_yaxis()
-    axes["A"].legend(frameon=False, loc="center right")
+    axes["A"].legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.38))
     rows = ["test images"]
     for name in names:
         rows += [name, "drawn"]

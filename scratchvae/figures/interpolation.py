@@ -130,7 +130,14 @@ def _classes(judged: dict[str, Any]) -> str:
 def _draw(ways: dict[str, np.ndarray], judged: dict[str, Any], real: dict[str, float], shape: Any) -> Any:
     figure, axes = make_sheet(9, 7, "AA;BC", heights=(1.15, 1))
     strips = np.concatenate([way[pair] for pair in range(2) for way in ways.values()])
-    draw_images(axes["A"], strips, shape, _STEPS, "Two ways from a 2 to a 9", rows=[*ways, *ways])
+    draw_images(
+        axes["A"],
+        strips,
+        shape,
+        _STEPS,
+        f"Two pairs, three ways from a {_FROM} to a {_TO}",
+        rows=[*ways, *ways],
+    )
     steps = np.linspace(0, 1, _STEPS).tolist()
     for panel, what, label in (
         ("B", "distance", "distance to the nearest held-out image"),

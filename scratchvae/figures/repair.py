@@ -66,7 +66,7 @@ def repair(setting: Setting) -> Finding:
         "lower half unknown": np.where(hidden, 0.5, whole)[shown],
         "filled in": filled[shown],
     }
-    figure, axes = make_sheet(9, 4.2, "A")
+    figure, axes = make_sheet(9, 3.3, "A")
     draw_images(
         axes["A"], np.concatenate([*strips.values()]), setting.dataset.image_shape, _SHOWN, rows=[*strips]
     )
