@@ -65,13 +65,14 @@ def train(
 ) -> tuple[sv.VAE, dict]:
     """The model after so many epochs, and what its training took; from the newest checkpoint, if there is any."""
     objective, samples = entry.split("-")
-    done = 0
+    done, steps = 0, 0
     if checkpoint_files(folder):
-        done = len(newest_checkpoint(folder)[0].values["history"])
+        found = newest_checkpoint(folder)[0].values
+        done, steps = len(found["history"]), found["step"]
         say(f"{folder}: going on after {done} whole epochs")
     if done > epochs:
         raise SystemExit(f"{folder} has made {done} epochs, {epochs} were asked for: choose another --folder")
-    start, before = time.process_time(), done
+    start, before = time.process_time(), steps * BATCH_SIZE / len(x)  # epochs, with the part of one
     for i, rate in enumerate(RATES):
         end = min(sum(EPOCHS[: i + 1]), epochs)
         if end < done or (end == done and done < epochs):
@@ -110,11 +111,9 @@ def train(
 
 def run(entry: str, dataset: sv.Dataset, options: argparse.Namespace) -> dict:
     static = options.data == "binarized-mnist"
-    # As the authors do: the last stage's parameters are used, so that nothing is left to choose by validation.
-    x = np.concatenate([dataset.train, dataset.validation]) if static else dataset.train
     folder = options.folder / f"{options.data}-{entry}-seed-{options.seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    model, took = train(entry, x, static, options.epochs, options.seed, folder)
+    model, took = train(entry, dataset.train, static, options.epochs, options.seed, folder)
     result = sv.evaluate(
         model,
         dataset.test,
@@ -122,6 +121,7 @@ def run(entry: str, dataset: sv.Dataset, options: argparse.Namespace) -> dict:
         likelihood_samples=SAMPLES_OF_LOG_LIKELIHOOD,
         likelihood_examples=options.likelihood_examples,
         rng=options.seed + 2,
+        progress=True,
     )
     return {
         "data": options.data,

@@ -140,7 +140,7 @@ def linear_vae() -> str:
     ]
     note = (
         f"\nNats per image, seed {record['runs'][0]['seed']}. Under k: how far the importance-weighted bound is below "
-        "the exact log p(x) of the same parameters, in the middle of training → at the end. "
+        "the exact log p(x) of the same parameters, after the first stage of training → at the end. "
     )
     return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
 
