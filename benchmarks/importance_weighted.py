@@ -10,8 +10,9 @@ differs: it keeps 400 training images apart, starts the decoder's last bias at t
 at one, and has beta1 = 0.99.
 
 With --epochs the schedule is cut off after so many epochs, 1 + 3 + 9 + 27 + 81 = 121 for example; nothing else changes.
-The state is saved every five minutes: the same command goes on after an interruption, and with more --epochs it trains
-on. Results are collected in benchmarks/results/importance_weighted.json, one for each entry and number of epochs.
+--estimate tells what the schedule takes before it is begun. The state is saved every five minutes: the same command
+goes on after an interruption, and with more --epochs it trains on. Results are collected in
+benchmarks/results/importance_weighted.json, one for each entry and number of epochs.
 """
 
 from __future__ import annotations
@@ -60,18 +61,39 @@ def make_model(seed: int, static: bool) -> sv.VAE:
     return sv.VAE(784, (200, 200), 50, activation="tanh", binarize=binarize, rng=seed)
 
 
+def settings_of(entry: str, seed: int) -> dict:
+    objective, samples = entry.split("-")
+    return {
+        "batch_size": BATCH_SIZE,
+        "optimizer": PublishedAdam.name,
+        "rng": seed + 1,
+        "estimator": ESTIMATORS[objective],
+        "num_samples": int(samples),
+    }
+
+
+def processor_seconds_of_an_epoch(entry: str, x: np.ndarray) -> float:
+    """From fifty steps of a fresh model, after fifty others that may have to compile."""
+    few = x[: 50 * BATCH_SIZE]
+    for _ in range(2):
+        start = time.process_time()
+        model, settings = make_model(0, static=False), settings_of(entry, 0)
+        sv.fit(model, few, epochs=1, learning_rate=RATES[0], progress=False, **settings)
+    return (time.process_time() - start) * len(x) / len(few)
+
+
 def train(
     entry: str, x: np.ndarray, static: bool, epochs: int, seed: int, folder: Path
 ) -> tuple[sv.VAE, dict]:
     """The model after so many epochs, and what its training took; from the newest checkpoint, if there is any."""
-    objective, samples = entry.split("-")
-    done = 0
+    done, steps = 0, 0
     if checkpoint_files(folder):
-        done = len(newest_checkpoint(folder)[0].values["history"])
+        found = newest_checkpoint(folder)[0].values
+        done, steps = len(found["history"]), found["step"]
         say(f"{folder}: going on after {done} whole epochs")
     if done > epochs:
         raise SystemExit(f"{folder} has made {done} epochs, {epochs} were asked for: choose another --folder")
-    start, before = time.process_time(), done
+    start, before = time.process_time(), steps * BATCH_SIZE / len(x)  # epochs, with the part of one
     for i, rate in enumerate(RATES):
         end = min(sum(EPOCHS[: i + 1]), epochs)
         if end < done or (end == done and done < epochs):
@@ -82,18 +104,8 @@ def train(
             model, history = trained.model, trained.history
         else:
             model = make_model(seed, static)
-            history = sv.fit(
-                model,
-                x,
-                epochs=end,
-                batch_size=BATCH_SIZE,
-                learning_rate=rate,
-                optimizer=PublishedAdam.name,
-                rng=seed + 1,
-                estimator=ESTIMATORS[objective],
-                num_samples=int(samples),
-                checkpoints=folder,
-            )
+            settings = settings_of(entry, seed)
+            history = sv.fit(model, x, epochs=end, learning_rate=rate, checkpoints=folder, **settings)
         if end > before:
             each = (time.process_time() - start) / (end - before)
             say(
@@ -103,18 +115,14 @@ def train(
         if end == epochs:
             break
     took = {"seconds": round(history.epochs[-1].seconds, 1), "train_loss": history.epochs[-1].loss}
-    if epochs > before:
-        took["processor_seconds_an_epoch"] = round(each, 2)
     return model, took
 
 
 def run(entry: str, dataset: sv.Dataset, options: argparse.Namespace) -> dict:
     static = options.data == "binarized-mnist"
-    # As the authors do: the last stage's parameters are used, so that nothing is left to choose by validation.
-    x = np.concatenate([dataset.train, dataset.validation]) if static else dataset.train
     folder = options.folder / f"{options.data}-{entry}-seed-{options.seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    model, took = train(entry, x, static, options.epochs, options.seed, folder)
+    model, took = train(entry, dataset.train, static, options.epochs, options.seed, folder)
     result = sv.evaluate(
         model,
         dataset.test,
@@ -122,6 +130,7 @@ def run(entry: str, dataset: sv.Dataset, options: argparse.Namespace) -> dict:
         likelihood_samples=SAMPLES_OF_LOG_LIKELIHOOD,
         likelihood_examples=options.likelihood_examples,
         rng=options.seed + 2,
+        progress=True,
     )
     return {
         "data": options.data,
@@ -135,17 +144,26 @@ def run(entry: str, dataset: sv.Dataset, options: argparse.Namespace) -> dict:
     }
 
 
-def collect(record: dict) -> None:
+def results() -> dict:
+    saved = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    fresh = {
+        "command": "python benchmarks/importance_weighted.py",
+        "processor_seconds_an_epoch": {},
+        "runs": [],
+    }
+    return fresh | saved
+
+
+def write(record: dict) -> None:
+    write_atomically(RESULT, lambda file: file.write((json.dumps(record, indent=2) + "\n").encode()))
+
+
+def collect(run: dict) -> None:
     """Add a run to the results, in place of one of the same settings."""
-    runs = json.loads(RESULT.read_text(encoding="utf-8"))["runs"] if RESULT.exists() else []
     same = ("data", "entry", "epochs", "seed")
-    # Where the training was done by an earlier command, that one knows what it took.
-    for other in [other for other in runs if all(other[name] == record[name] for name in same)]:
-        runs.remove(other)
-        record = {name: other[name] for name in other if name not in record} | record
-    runs = sorted([*runs, record], key=lambda run: [run[name] for name in same])
-    whole = json.dumps({"command": "python benchmarks/importance_weighted.py", "runs": runs}, indent=2) + "\n"
-    write_atomically(RESULT, lambda file: file.write(whole.encode()))
+    record = results()
+    others = [other for other in record["runs"] if any(other[name] != run[name] for name in same)]
+    write(record | {"runs": sorted([*others, run], key=lambda run: [run[name] for name in same])})
 
 
 def main() -> int:
@@ -158,6 +176,9 @@ def main() -> int:
         "--epochs", type=int, default=sum(EPOCHS), help="cut off after so many (default: %(default)s)"
     )
     parser.add_argument("--likelihood-examples", type=int, default=10_000, help="the first N (default: all)")
+    parser.add_argument(
+        "--estimate", action="store_true", help="measure what an epoch takes, and train nothing"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/importance-weighted"), help="of checkpoints"
@@ -168,6 +189,18 @@ def main() -> int:
     if not 1 <= options.epochs <= sum(EPOCHS):
         parser.error(f"--epochs is {options.epochs}, expected 1 to {sum(EPOCHS)}")
     dataset = sv.load_dataset(options.data)
+    if options.estimate:
+        for entry in options.entries or ENTRIES:
+            seconds = round(processor_seconds_of_an_epoch(entry, dataset.train), 1)
+            record = results()
+            write(
+                record
+                | {"processor_seconds_an_epoch": record["processor_seconds_an_epoch"] | {entry: seconds}}
+            )
+            say(
+                f"{entry}: {seconds} s of processor time an epoch, {seconds * sum(EPOCHS) / 3600:.1f} h in all"
+            )
+        return 0
     try:
         for entry in options.entries or ENTRIES:
             record = run(entry, dataset, options)

@@ -2,10 +2,12 @@
 
     SCRATCHVAE_DATA_DIR=... python benchmarks/linear_vae.py
 
-Digits (all 1,797, 8 latent variables) and the first 1,000 images of MNIST (20). The likelihood has one variance for all
-pixels, given: the best one, equation (25.5). Trained by Adam at falling learning rates. Then the ladder of
-bounds is held against the exact log p(x), in the middle of training, where the bounds are apart, and at the end, where
-they meet. Writes benchmarks/results/linear_vae.json.
+Digits (all 1,797, 8 latent variables) and the first 1,000 images of MNIST (2), less their mean. The likelihood has one
+variance for all pixels, given: the best one, equation (25.5). Trained by Adam at falling learning rates. (The last that
+training finds is the rotation of the latent variables in which the posterior is diagonal, the more slowly the more of
+them there are and the larger their variance is beside the noise.) Then the ladder of bounds is held against the exact
+log p(x), after the first stage, where the bounds are apart, and at the end, where they meet. Writes
+benchmarks/results/linear_vae.json.
 """
 
 from __future__ import annotations
@@ -27,16 +29,17 @@ RESULT = Path(__file__).parent / "results" / "linear_vae.json"
 TOLERANCE = 0.01  # nats per example
 SAMPLES = 500
 # (data, examples or None for all, latent_dim, batch size, [(epochs, learning rate), …])
+# On MNIST five latent variables end 0.02 nats from the maximum after 2,500 epochs like these.
 RUNS = [
-    ("digits", None, 8, [(1500, 1e-2), (1000, 1e-3), (500, 1e-4)]),
-    ("mnist", 1000, 20, [(2000, 1e-2), (1500, 1e-3), (500, 1e-4)]),
+    ("digits", None, 8, 1797, [(1000, 1e-1), (2000, 3e-2), (1500, 1e-2), (1000, 3e-3), (1000, 1e-3)]),
+    ("mnist", 1000, 2, 200, [(200, 1e-2), (500, 3e-3), (500, 1e-3), (300, 3e-4), (100, 1e-4)]),
 ]
 
 
 def images(name: str, count: int | None) -> np.ndarray:
     dataset = sv.load_dataset(name)
     grey = sv.pixels(np.concatenate([dataset.train, dataset.test]), np.float32)
-    return grey[:count]
+    return grey[:count] - grey[:count].mean(axis=0)
 
 
 def ladder(vae: sv.VAE, x: np.ndarray, seed: int) -> dict:

@@ -177,6 +177,16 @@ def test_loss_has_the_model_s_beta_and_the_negative_elbo_has_none(rng, beta):
     assert (result["examples"], result["num_samples"], result["binarize"]) == (20, 1, "dynamic")
 
 
+@pytest.mark.parametrize("num_samples", [1, 30, 100, 1000])
+def test_many_samples_take_no_more_memory_than_one(rng, monkeypatch, num_samples):
+    # What passes through the decoder at a time is a thousand samples, of many examples or of few.
+    case = make_case(rng, batch=50)
+    seen = watch(case.vae, monkeypatch)
+    evaluate(case.vae, case.x, num_samples=num_samples)
+    assert max(len(x) * samples for x, samples in seen) <= 1000
+    assert sum(len(x) for x, _ in seen) == 50
+
+
 @pytest.mark.parametrize("binarize", ["dynamic", "threshold", None])
 def test_data_is_binarized_as_the_model_was_trained(rng, monkeypatch, binarize):
     grey = rng.random((30, INPUT_DIM)).astype(np.float32)
