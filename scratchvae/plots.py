@@ -243,12 +243,17 @@ def _values(
 
 def _styles(series: list[str]) -> dict[str, dict[str, str]]:
     """The four estimators that every comparison begins with look the same in all pictures."""
-    others = [name for name in series if name not in ESTIMATORS]
-    order = others if others == [""] else [*ESTIMATORS, *others]
-    places = {name: order.index(name) for name in series}
+    places = {name: i for i, name in enumerate(ESTIMATORS) if name in series}
+    free = [i for i in range(len(_COLOURS)) if i not in places.values()]
+    others = [name for name in series if name not in places]
+    # More than there are colours come round again, with other markers.
+    places |= {name: free[i % len(free)] + i // len(free) * len(_COLOURS) for i, name in enumerate(others)}
     return {
-        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
-        for name, i in places.items()
+        name: {
+            "color": _COLOURS[places[name] % len(_COLOURS)],
+            "marker": _MARKERS[(places[name] + places[name] // len(_COLOURS)) % len(_MARKERS)],
+        }
+        for name in series
     }
 
 
