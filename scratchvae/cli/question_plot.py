@@ -57,12 +57,17 @@ def _values(
 
 def _styles(series: list[str]) -> dict[str, dict[str, str]]:
     """The four estimators that every comparison begins with look the same in all pictures."""
-    others = [name for name in series if name not in ESTIMATORS]
-    order = others if others == [""] else [*ESTIMATORS, *others]
-    places = {name: order.index(name) for name in series}
+    places = {name: i for i, name in enumerate(ESTIMATORS) if name in series}
+    free = [i for i in range(len(COLOURS)) if i not in places.values()]
+    others = [name for name in series if name not in places]
+    # More than there are colours come round again, with other markers.
+    places |= {name: free[i % len(free)] + i // len(free) * len(COLOURS) for i, name in enumerate(others)}
     return {
-        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
-        for name, i in places.items()
+        name: {
+            "color": COLOURS[places[name] % len(COLOURS)],
+            "marker": MARKERS[(places[name] + places[name] // len(COLOURS)) % len(MARKERS)],
+        }
+        for name in series
     }
 
 
