@@ -201,14 +201,14 @@ def test_numbers_that_a_blocked_product_moves() -> None:
 
 
 @dtypes
-def test_a_large_left_factor_that_stands_across_is_turned_first(dtype: type) -> None:
-    a, b = factors(515, 521, 37, dtype)  # which leave incomplete squares at both edges
+def test_a_large_left_factor_that_stands_across_is_turned_first(dtype: type, seed: int) -> None:
+    a, b = factors(515, 521, 37, dtype, seed)  # which leave incomplete squares at both edges
     product, left, right = arranged("matmul_transposed_left", a, b)
     assert_is_product(product(left, right), a, b)
 
 
 @pytest.mark.parametrize(("depth", "columns"), [(1, 1), (7, 9), (8, 8), (9, 7), (9, 15), (40, 33)])
-def test_transposing_in_squares_that_reach_back_misses_nothing(depth: int, columns: int) -> None:
-    a, b = factors(3, depth, columns, np.float32)
+def test_transposing_in_squares_that_reach_back_misses_nothing(depth: int, columns: int, seed: int) -> None:
+    a, b = factors(3, depth, columns, np.float32, seed)
     product, left, right = arranged("matmul_transposed_right", a, b)
     assert_is_product(product(left, right), a, b)
