@@ -167,6 +167,14 @@ def test_loss_and_its_derivatives_by_the_definition(rng):
     np.testing.assert_allclose(elbo.kl, kl.mean(axis=0), rtol=1e-14)
 
 
+def test_terms_of_single_precision_are_averaged_in_double(rng):
+    reconstruction, kl = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    loss, elbo, _ = importance_weighted_elbo(reconstruction, kl, 1.0)
+    assert type(loss) is float
+    np.testing.assert_array_equal(elbo.reconstruction, reconstruction.astype(np.float64).mean(axis=0))
+    np.testing.assert_array_equal(elbo.kl, kl.astype(np.float64).mean(axis=0))
+
+
 # --- the ladder, through a whole VAE whose log p(x) is known ----------------------------------------------
 
 
