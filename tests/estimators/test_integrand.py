@@ -19,6 +19,8 @@ def test_counts_what_it_was_asked(rng):
     assert (integrand.evaluations, integrand.differentiations) == (5, 0)
     value, gradient = integrand.value_and_gradient(z[:3])
     assert (integrand.evaluations, integrand.differentiations) == (8, 3)
+    integrand.pull_back(np.ones(3))
+    assert (integrand.evaluations, integrand.differentiations) == (8, 6)
     np.testing.assert_array_equal(value, (z[:3] ** 2).sum(axis=-1))
     np.testing.assert_array_equal(gradient, 2 * z[:3])
 

@@ -257,11 +257,18 @@ def test_an_integrand_that_does_not_vary_has_the_unit_one():
     # With this decay the running moments are exact: 2 and 4, and their variance zero.
     estimator = LearnedBaseline(hidden=2, decay=0.5)
     integrand = FunctionIntegrand(lambda z: np.full(z.shape[:-1], 2.0))
-    at = np.array([0.3]), np.array([-0.2])
-    estimator.sample_gradients(integrand, *at, np.ones((4, 1)))
+    at = np.array([0.3, 1.0]), np.array([-0.2, 0.4])
+    estimator.sample_gradients(integrand, *at, np.ones((4, 2)))
     assert (estimator._level, estimator._scale) == (2.0, 1.0)
-    for gradient in estimator.sample_gradients(integrand, *at, np.array([[0.5], [2.0]])):
+    for gradient in estimator.sample_gradients(integrand, *at, np.array([[0.5, -1.0], [2.0, 0.1]])):
         np.testing.assert_array_equal(gradient, 0)
+
+
+def test_a_small_spread_is_the_unit_too():
+    estimator = LearnedBaseline(hidden=2, decay=0.5)
+    integrand = FunctionIntegrand(lambda z: 2 + 0.25 * z[:, 0])
+    estimator.sample_gradients(integrand, np.zeros(1), np.zeros(1), np.array([[-1.0], [1.0]]))
+    assert (estimator._level, estimator._scale) == (2.0, 0.25)
 
 
 def test_single_precision_is_that_of_the_noise_and_the_baseline_stays_double(rng):

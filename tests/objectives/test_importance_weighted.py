@@ -121,6 +121,14 @@ def test_weights_that_underflow():
     np.testing.assert_array_equal(cache.shares, [[1.0], [0.0]])
 
 
+def test_examples_far_apart_do_not_share_a_scale():
+    # Beside the first example's weights the second's would all be zero.
+    log_weights = np.array([[0.0, -2000.0], [0.0, -2000.0], [0.0, -2000.0]])
+    bound, cache = importance_weighted_forward(log_weights)
+    np.testing.assert_array_equal(bound, [0.0, -2000.0])
+    np.testing.assert_array_equal(cache.shares, np.full((3, 2), 1 / 3))
+
+
 @pytest.mark.equation("22.4")
 def test_one_sample_is_the_elbo_with_the_sampled_divergence(rng):
     reconstruction, kl = -50 + rng.standard_normal((1, 4)), rng.standard_normal((1, 4))
