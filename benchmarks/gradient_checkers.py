@@ -143,7 +143,10 @@ def by_autograd(case: Case) -> bool:
 def by_us(case: Case) -> bool:
     try:
         checks.check_gradients(case.setting, case.seed)
-    except AssertionError:
+    except (
+        AssertionError,
+        ArithmeticError,
+    ):  # a division by n − 1 ends on one example before anything is compared
         return False
     return True
 

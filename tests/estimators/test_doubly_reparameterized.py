@@ -255,6 +255,15 @@ def test_each_evaluates_and_differentiates_once(rng):
         assert (integrand.evaluations, integrand.differentiations) == (4, differentiations)
 
 
+@pytest.mark.parametrize("name", [PATHWISE, DOUBLY, VIMCO])
+def test_dtype_is_the_noise_s(rng, name):
+    noise = rng.standard_normal((4, 1)).astype(np.float32)
+    at = MEAN.astype(np.float32), LOG_VAR.astype(np.float32)
+    weight = LogWeight(FunctionIntegrand(TARGET.value, TARGET.gradient), *at)
+    gradients = make_estimator(name).sample_gradients(weight, *at, noise)
+    assert [gradient.dtype for gradient in gradients] == [np.float32, np.float32]
+
+
 def test_log_weight_is_what_importance_sampling_weighs_by(rng):
     # E w = ∫ exp f, here that of a density: one.
     target = oracle.gaussian_target(0.2, 0.5)

@@ -19,6 +19,8 @@ def test_counts_what_it_was_asked(rng):
     assert (integrand.evaluations, integrand.differentiations) == (5, 0)
     value, gradient = integrand.value_and_gradient(z[:3])
     assert (integrand.evaluations, integrand.differentiations) == (8, 3)
+    integrand.pull_back(np.ones(3))
+    assert (integrand.evaluations, integrand.differentiations) == (8, 6)
     np.testing.assert_array_equal(value, (z[:3] ** 2).sum(axis=-1))
     np.testing.assert_array_equal(gradient, 2 * z[:3])
 
@@ -81,6 +83,31 @@ def test_wrong_gradients_are_refused():
 def test_a_missing_gradient_is_asked_for():
     with pytest.raises(ValueError, match="pass gradient="):
         FunctionIntegrand(lambda z: z[:, 0]).value_and_gradient(np.ones((4, 2)))
+
+
+def test_pulls_back_what_each_sample_weighs_in_the_gradient_s_precision(rng):
+    integrand = quadratic()
+    z = rng.standard_normal((4, 2))
+    dvalue = rng.standard_normal(4)
+    integrand.value(z)
+    np.testing.assert_array_equal(integrand.pull_back(dvalue), dvalue[:, None] * (2 * z))
+    integrand.value(z.astype(np.float32))
+    assert integrand.pull_back(dvalue).dtype == np.float32
+
+
+def test_second_derivatives_are_checked_and_asked_for(rng):
+    z = rng.standard_normal((4, 2))
+
+    def integrand(curvature):
+        return FunctionIntegrand(lambda z: z[:, 0], hessian_diagonal=curvature)
+
+    np.testing.assert_array_equal(integrand(lambda z: 6 * z).hessian_diagonal(z), 6 * z)
+    with pytest.raises(
+        ValueError, match=r"the result of hessian_diagonal has shape \(4,\), expected \(4, 2\)"
+    ):
+        integrand(lambda z: z[:, 0]).hessian_diagonal(z)
+    with pytest.raises(ValueError, match="pass hessian_diagonal="):
+        integrand(None).hessian_diagonal(z)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,9 @@ def test_variances_with_a_prediction_that_is_off():
 
 
 def test_squared_error_and_its_gradient(rng):
-    assert squared_error_forward(np.array([1.0, 2.0]), np.array([[0.0, 2.0], [3.0, 6.0]]))[0] == 21 / 8
+    by_hand, _ = squared_error_forward(np.array([1.0, 2.0]), np.array([[0.0, 2.0], [3.0, 6.0]]))
+    assert by_hand == 21 / 8
+    assert type(by_hand) is float
     prediction, target = rng.standard_normal(4), rng.standard_normal((3, 4))
     _, cache = squared_error_forward(prediction, target)
 
@@ -232,6 +234,55 @@ def test_before_it_has_learned_it_is_the_plain_score_function_then_a_running_mea
     spread = np.ptp(estimator.predict(integrand.features))
     assert spread < 1.0, "one step from an output layer of zeros"
     assert np.abs(estimator.predict(integrand.features) - 52).max() < 6
+
+
+def test_without_features_they_are_mean_and_log_var(rng):
+    known = oracle.quadratic(0.0)
+    mean, log_var = rng.standard_normal((2, 3, 2))
+    noise = rng.standard_normal((4, 3, 2))
+    estimator = LearnedBaseline(hidden=5, learning_rate=0.1)
+    integrand = FunctionIntegrand(lambda z: known.value(z).reshape(z.shape[:-1]))
+    for _ in range(3):
+        estimator.sample_gradients(integrand, mean, log_var, noise)
+    features = np.hstack([mean, log_var])
+    baseline = estimator.predict(features)
+    assert np.ptp(baseline) > 0.01, "it tells the examples apart"
+    value = integrand.value(mean + np.exp(log_var / 2) * noise)
+    dmean, _ = estimator.sample_gradients(integrand, mean, log_var, noise)
+    expected = (value - baseline)[..., None] * noise * np.exp(-log_var / 2)
+    np.testing.assert_allclose(dmean, expected, rtol=1e-11)
+
+
+def test_an_integrand_that_does_not_vary_has_the_unit_one():
+    # With this decay the running moments are exact: 2 and 4, and their variance zero.
+    estimator = LearnedBaseline(hidden=2, decay=0.5)
+    integrand = FunctionIntegrand(lambda z: np.full(z.shape[:-1], 2.0))
+    at = np.array([0.3, 1.0]), np.array([-0.2, 0.4])
+    estimator.sample_gradients(integrand, *at, np.ones((4, 2)))
+    assert (estimator._level, estimator._scale) == (2.0, 1.0)
+    for gradient in estimator.sample_gradients(integrand, *at, np.array([[0.5, -1.0], [2.0, 0.1]])):
+        np.testing.assert_array_equal(gradient, 0)
+
+
+def test_a_small_spread_is_the_unit_too():
+    estimator = LearnedBaseline(hidden=2, decay=0.5)
+    integrand = FunctionIntegrand(lambda z: 2 + 0.25 * z[:, 0])
+    estimator.sample_gradients(integrand, np.zeros(1), np.zeros(1), np.array([[-1.0], [1.0]]))
+    assert (estimator._level, estimator._scale) == (2.0, 0.25)
+
+
+def test_single_precision_is_that_of_the_noise_and_the_baseline_stays_double(rng):
+    integrand = Quadratics(rng.standard_normal((5, 3)), rng.standard_normal((5, 2)))
+    estimator = LearnedBaseline(hidden=4)
+    mean, log_var = np.zeros((2, 5, 2), dtype=np.float32)
+    noise = rng.standard_normal((3, 5, 2)).astype(np.float32)
+    for _ in range(2):
+        gradients = estimator.sample_gradients(integrand, mean, log_var, noise)
+        assert [gradient.dtype for gradient in gradients] == [np.float32, np.float32]
+    assert estimator.theta.dtype == np.float32
+    assert estimator.predict(integrand.features).dtype == np.float64
+    single = estimator.predict(integrand.features.astype(np.float32))
+    np.testing.assert_array_equal(estimator.predict(integrand.features), single)
 
 
 # --- expectation: exactly ---------------------------------------------------------------------------------
@@ -380,6 +431,29 @@ def test_going_on_from_a_saved_state_gives_the_same_bits(dtype, tmp_path):
     assert restored.theta.any(), "a copy, not a view"
 
 
+def test_a_state_is_a_copy_of_all_that_was_learned():
+    case, estimator = trained()
+    state = estimator.state()
+    kept = copy.deepcopy(state)
+    assert all(entry.any() for entry in state.values())
+    case.vae.loss_and_gradients(case.x, case.noise, estimator=estimator)
+    for name, entry in kept.items():
+        np.testing.assert_array_equal(state[name], entry)
+        assert (estimator.state()[name] != entry).any(), name
+
+
+def test_a_copy_has_its_options_and_learns_on_its_own():
+    case, estimator = trained()
+    other = copy.deepcopy(estimator)
+    for name in ("hidden", "learning_rate", "decay"):
+        assert getattr(other, name) == getattr(estimator, name)
+    assert other._rng.bit_generator.state == estimator._rng.bit_generator.state
+    before = estimator.theta.copy()
+    case.vae.loss_and_gradients(case.x, case.noise, estimator=other)
+    np.testing.assert_array_equal(estimator.theta, before)
+    assert (other.theta != before).any()
+
+
 def test_a_state_from_before_the_first_call():
     restored = LearnedBaseline(hidden=3)
     restored.load_state(LearnedBaseline(hidden=3).state())
@@ -397,7 +471,10 @@ def test_a_state_from_before_the_first_call():
             "state lacks running, expected what LearnedBaseline.state()",
         ),
         (lambda s: s.update(theta=s["theta"][1:]), ValueError, "state['theta'] has … 7 hidden units"),
+        (lambda s: s.update(theta=s["theta"][:8]), ValueError, "state['theta'] has 8 … 7 hidden units"),
         (lambda s: s.update(first_moment=s["theta"][1:]), ValueError, "state['first_moment'] has shape"),
+        (lambda s: s.update(second_moment=s["theta"][:1]), ValueError, "state['second_moment'] has shape"),
+        (lambda s: s.update(running=s["running"][:1]), ValueError, "state['running'] has shape"),
         (
             lambda s: s.update(running=np.array([np.nan, 1.0])),
             ValueError,

@@ -5,10 +5,10 @@
 
 The tests are collected once, in one process that has everything imported, and run once to learn which of them pass
 through which function, and how long each takes. Then each mutant gets a forked child of that process, which runs the
-tests that pass through the mutated function until one fails: those at the mirrored place first, quick ones before
-slow ones. Verdicts are kept in a file as they come: a run that was interrupted goes on where it stopped, and what
-survived without a known reason is tried again. At the end a summary is written to benchmarks/results/mutants.json, for
-`python benchmarks/tables.py`.
+tests that pass through the mutated function until one fails: those that killed its mutants before, then those at the
+mirrored place, quick ones before slow ones. Verdicts are kept in a file as they come: a run that was interrupted goes
+on where it stopped, and what survived without a known reason is tried again. At the end a summary is written to
+benchmarks/results/mutants.json, for `python benchmarks/tables.py`.
 """
 
 from __future__ import annotations
@@ -84,16 +84,15 @@ class Run:
         for number, item in enumerate(items):
             seen: set[CodeType] = set()
 
-            def notice(frame: FrameType, event: str, _argument: Any, seen: set[CodeType] = seen) -> None:
-                if event == "call":
-                    seen.add(frame.f_code)
+            def notice(frame: FrameType, _event: str, _argument: Any, seen: set[CodeType] = seen) -> None:
+                seen.add(frame.f_code)
 
             start = time.process_time()
-            sys.setprofile(notice)
+            sys.settrace(notice)  # which is called where a frame begins, and nowhere else
             try:
                 reports = runtestprotocol(item, nextitem=None, log=False)
             finally:
-                sys.setprofile(None)
+                sys.settrace(None)
             seconds = time.process_time() - start
             if any(report.failed for report in reports):
                 raise pytest.UsageError(f"{item.nodeid} fails on the right code")
@@ -173,7 +172,10 @@ class Run:
         if os.WIFSIGNALED(status):
             stopped = os.WTERMSIG(status) == signal.SIGPROF
             return (TIMED_OUT, "") if stopped else (KILLED, f"signal {os.WTERMSIG(status)}")
-        return (KILLED, tests[int(answer)].nodeid) if answer else (SURVIVED, "")
+        if not answer:
+            return SURVIVED, ""
+        tests.insert(0, tests.pop(int(answer)))  # the function's next mutant may well fall to the same one
+        return KILLED, tests[0].nodeid
 
     # ------------------------------------------------------------ what came of it
 

@@ -39,7 +39,7 @@ NAMES = {
     "matmul_transposed_left": "matmul",
 }  # fmt: skip
 # Of these the arguments may change places, and nothing would show.
-COMMUTATIVE = {"hypot", "maximum", "minimum", "multiply"}
+COMMUTATIVE = {"array_equal", "hypot", "logaddexp", "maximum", "minimum", "multiply"}
 # Functions of one argument that a hurried hand leaves out.
 LEFT_OUT = {"abs", "exp", "expm1", "log", "log1p", "sqrt", "tanh", "reversed", "float", "copy"}
 FACTORS = (1.001, 1.00001)

@@ -124,6 +124,14 @@ def test_weights_that_underflow():
     np.testing.assert_array_equal(cache.shares, [[1.0], [0.0]])
 
 
+def test_examples_far_apart_do_not_share_a_scale():
+    # Beside the first example's weights the second's would all be zero.
+    log_weights = np.array([[0.0, -2000.0], [0.0, -2000.0], [0.0, -2000.0]])
+    bound, cache = importance_weighted_forward(log_weights)
+    np.testing.assert_array_equal(bound, [0.0, -2000.0])
+    np.testing.assert_array_equal(cache.shares, np.full((3, 2), 1 / 3))
+
+
 @pytest.mark.equation("22.4")
 def test_one_sample_is_the_elbo_with_the_sampled_divergence(rng):
     reconstruction, kl = -50 + rng.standard_normal((1, 4)), rng.standard_normal((1, 4))
@@ -168,6 +176,14 @@ def test_loss_and_its_derivatives_by_the_definition(rng):
     assert_close_to_largest(beta * shares / 4, by_kl, COMPLEX_STEP_TOLERANCE)
     np.testing.assert_allclose(elbo.reconstruction, reconstruction.mean(axis=0), rtol=1e-15)
     np.testing.assert_allclose(elbo.kl, kl.mean(axis=0), rtol=1e-14)
+
+
+def test_terms_of_single_precision_are_averaged_in_double(rng):
+    reconstruction, kl = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    loss, elbo, _ = importance_weighted_elbo(reconstruction, kl, 1.0)
+    assert type(loss) is float
+    np.testing.assert_array_equal(elbo.reconstruction, reconstruction.astype(np.float64).mean(axis=0))
+    np.testing.assert_array_equal(elbo.kl, kl.astype(np.float64).mean(axis=0))
 
 
 # --- the ladder, through a whole VAE whose log p(x) is known ----------------------------------------------
