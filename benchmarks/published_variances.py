@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from pictures import save
 
 import scratchvae as sv
 from scratchvae.estimators.baselines import Constant, OptimalBaseline
@@ -157,12 +157,6 @@ def maps(size):
                 }
             record[f"{family}, {parameter}"] = entry
     return record
-
-
-def save(figure, caption, path):
-    caption = "\n".join(textwrap.fill(line, 175) for line in caption.splitlines())
-    figure.supxlabel(caption, x=0.01, ha="left", fontsize=8, color="#333333")
-    figure.savefig(path, dpi=150)
 
 
 def draw_curves(record, path):

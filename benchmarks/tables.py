@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -435,13 +437,193 @@ def posterior_collapse() -> str:
     return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
 
 
+def _interval(row: dict, interval: float) -> str:
+    """Sampled ± so many standard errors, to as many decimals as the half-width has with two digits."""
+    width = interval * row["standard_error"]
+    decimals = max(0, 1 - math.floor(math.log10(width)))
+    return f"{row['sampled']:.{decimals}f} ± {width:.{decimals}f}"
+
+
+_SYMBOLS = {"mean": "μ", "deviation": "σ", "rho": "ρ"}
+
+
+def closed_forms() -> str:
+    """The ten closed forms at three settings: formula, value, what quadrature gives, what sampling gives."""
+    record = _read("closed_forms.json")
+    settings = record["settings"]
+    rows = [
+        [
+            f"{row['mean']:g}, {row['sigma']:g}, {row['k']:g}",
+            _SYMBOLS[row["with_respect_to"]],
+            f"`{row['estimator']}`",
+            row["formula"],
+            f"{row['claimed']:.6g}",
+            f"{row['exact']:.6g}",
+            f"{row['relative_error']:.0e}" if row["relative_error"] else "0",
+            _interval(row, settings["interval"]),
+        ]
+        for row in record["closed_forms"]
+    ]
+    columns = [
+        "μ, σ, k",
+        "w. r. t.",
+        "estimator",
+        "closed form",
+        "its value",
+        "exact",
+        "relative difference",
+        "sampled",
+    ]
+    note = (
+        f"\nVariance of one sample, f = (z − k)², z ~ N(μ, σ²), a = μ − k. Exact: quadrature through the shipped "
+        f"estimator. Sampled: {settings['samples']:,} samples, seed {settings['seed']}, ± {settings['interval']:g} "
+        "standard errors. "
+    )
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+def published_figures() -> str:
+    """Published figures of other settings, exactly and by sampling."""
+    record = _read("closed_forms.json")
+    settings, coverage = record["settings"], record["coverage"]
+    places = {"quadratic": "z²", "bell": "exp(−z²)", "cosine": "cos 5z"}
+    rows = [
+        [
+            f"{places[row['family']]}, z ~ N({row['mean']:g}, 1)",
+            f"variance, {_SYMBOLS[row['with_respect_to']]}",
+            f"`{row['estimator']}`",
+            row["published"],
+            f"{row['exact']:.6g}",
+            _interval(row, settings["interval"]),
+        ]
+        for row in record["published"]
+    ]
+    rows += [
+        [
+            "bound of 10 samples, target N(2, 3²), q = N(−3, 1)",
+            f"deviation, {_SYMBOLS[row['with_respect_to']]}",
+            f"`{row['estimator']}`",
+            row["published"],
+            f"{row['exact']:.6g}",
+            _interval(row, settings["interval"]),
+        ]
+        for row in record["bound_of_ten"]
+    ]
+    note = (
+        f"\nSampled: {settings['samples']:,} samples of a variance, {settings['bounds']:,} bounds of a deviation, "
+        f"seed {settings['seed']}, ± {settings['interval']:g} standard errors; in this table and the one above "
+        f"{coverage['inside']} of {coverage['intervals']} intervals hold the exact value. Deviations are those of the "
+        "mean of ten estimates, as published; σ = log(1 + exp ρ). "
+    )
+    columns = ["setting", "what", "estimator", "published", "exact", "sampled"]
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+def where_favourites_lose() -> str:
+    """Settings in which a favourite is the louder one, each confirmed by sampling."""
+    record = _read("closed_forms.json")
+    settings = record["settings"]
+    rows = [
+        [
+            row["where"],
+            *(
+                f"`{row[side]['estimator']}`: {row[side]['exact']:.4g} ({_interval(row[side], settings['interval'])})"
+                for side in ("loses", "wins")
+            ),
+            f"{row['standard_errors_apart']:.0f}",
+        ]
+        for row in record["losses"]
+    ]
+    columns = ["setting", "loses: exact (sampled)", "wins: exact (sampled)", "standard errors apart"]
+    places = "; ".join(
+        f"{name}: above k = {place['loses_for_k_above']:.5f}"
+        + (f" (of 100 published points the first is {place['published']:g})" if place["published"] else "")
+        for name, place in record["crossings"].items()
+    )
+    note = (
+        f"\nVariances; of the last two, deviations of the mean of ten estimates. z ~ N(1, 1), the favourite loses to "
+        f"the plain score function: {places}. "
+    )
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+def training_with_each() -> str:
+    """The bound on the test images at the end, and what a step costs, by estimator."""
+    record = _read("training-with-each/training.json")
+    settings = record["settings"]
+    steps = settings["epochs"] * settings["steps_per_epoch"]
+    rows = []
+    for arm in record["arms"]:
+        runs = [run for run in record["runs"] if run["label"] == arm["label"] and run["diverged"] is None]
+        final = [run["loss"][-1] for run in runs]
+        cost = statistics.mean(run["seconds"][-1] for run in runs) / steps
+        rows.append(
+            [
+                f"−bound of {settings['bound_samples']}" if arm["group"].startswith("bound") else "−ELBO",
+                f"`{arm['label']}`",
+                str(arm["num_samples"]),
+                f"{statistics.mean(final):.2f} ± {statistics.stdev(final):.2f}",
+                f"{1e3 * cost:.2f} ms",
+                f"{len(runs)} of {settings['seeds']}",
+            ]
+        )
+    columns = [
+        "objective",
+        "estimator",
+        "S",
+        "on the test images, nats",
+        "CPU time of a step",
+        "seeds that came to the end",
+    ]
+    note = (
+        f"\n{settings['epochs']} epochs, {steps:,} steps; mean ± standard deviation over the seeds; S: samples of z "
+        f"per example and step; threads: {settings['threads']}, measured on a busy machine. "
+    )
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
+def gradient_variance_speed() -> str:
+    """Samples per CPU second of the variance of every weight's gradient, beside torch.func.vmap(grad)."""
+    record = _read("gradient_variance_speed.json")
+    chunks = list(record["runs"][0].get("torch_samples_per_second", ()))
+    rows = []
+    for run in record["runs"]:
+        apart = max(row["standard_errors_apart"] for row in run["agreement"]) if chunks else None
+        rows.append(
+            [
+                f"`{run['estimator']}`",
+                f"{run['samples_per_second']:,}",
+                *(f"{run['torch_samples_per_second'][c]:,} ({run['times_torch'][c]:.0f}×)" for c in chunks),
+                "" if apart is None else f"{apart:.1f}",
+                f"{run['memory']['peak_megabytes']} MB",
+            ]
+        )
+    columns = [
+        "estimator",
+        "scratchvae",
+        *(f"torch, {c} at a time" for c in chunks),
+        "largest distance of a tensor's trace, standard errors",
+        f"memory of {record['runs'][0]['memory']['draws']:,} samples",
+    ]
+    note = (
+        f"\n{record['sizes']}, one image: samples per CPU second, median of {record['runs'][0]['rounds']} rounds; in "
+        f"brackets the median ratio of a round. Threads: {record['threads']}, measured on a busy machine. "
+    )
+    return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
+
+
 TABLES = {
-    "posterior-collapse": posterior_collapse,
-    "kill-and-resume": kill_and_resume,
+    "gradient-variance-speed": gradient_variance_speed,
+    "closed-forms": closed_forms,
+    "published-figures": published_figures,
+    "where-favourites-lose": where_favourites_lose,
+    "training-with-each": training_with_each,
     "training-step": training_step,
     "variance-digits": lambda: variance("variance-digits"),
     "variance-mnist": lambda: variance("variance-mnist"),
     "mnist-bound": mnist_bound,
+    "posterior-collapse": posterior_collapse,
+    "kill-and-resume": kill_and_resume,
     "sweep-digits": sweep_digits,
     "products": products,
     "kernels": kernels,
