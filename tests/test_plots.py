@@ -54,10 +54,9 @@ def tick_labels(axes: Axes, which: str) -> list[Text]:
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = sorted(axis.get_view_interval())
     placed = [
-        (place, label)
-        for minor in (False, True)
-        for place, label in zip(axis.get_ticklocs(minor=minor), axis.get_ticklabels(minor=minor), strict=True)
-        if low <= place <= high and label.get_text() and axes.axison
+        (tick.get_loc(), tick.label1)
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        if low <= tick.get_loc() <= high and tick.label1.get_text() and axes.axison
     ]
     return [label for _, label in sorted(placed, key=lambda pair: pair[0])]
 

@@ -25,7 +25,7 @@ from scratchvae.densities.gaussian import GaussianSampleCache, gaussian_kl_forwa
 from scratchvae.estimators import pathwise
 from scratchvae.estimators.score_function import ScoreFunction
 from scratchvae.lab import likelihood as lab_likelihood
-from scratchvae.lab import variance as lab_variance
+from scratchvae.lab import variance_blocks
 from scratchvae.models import model as models
 from scratchvae.models.vae import VAE
 from scratchvae.training import loop
@@ -169,14 +169,13 @@ def another_binarization(patch):
 
 def across_minibatches(patch):
     """12. Variance over minibatches and sampling noise at once."""
-    right = lab_variance._posterior_gradients
-    patch.setattr(
-        lab_variance,
-        "_posterior_gradients",
-        lambda samples, group, *more: tuple(
-            test_variance.mix_minibatches(right(samples, group, *more), group)
-        ),
-    )
+    right = variance_blocks.MinibatchPasses.posterior_gradients
+
+    def mixed(passes, samples, group):
+        dmean, dlog_var, decoder = right(passes, samples, group)
+        return (*test_variance.mix_minibatches((dmean, dlog_var), group), decoder)
+
+    patch.setattr(variance_blocks.MinibatchPasses, "posterior_gradients", mixed)
 
 
 # --- the checks that fail ---------------------------------------------------------------------------------
