@@ -37,8 +37,8 @@ __all__ = ["MODELS", "Run", "load_run", "make_model", "save_run", "versions", "w
 
 MODELS: dict[str, type[VAE | Autoencoder]] = {
     "VAE": VAE,
-    "FreeBitsVAE": FreeBitsVAE,
     "Autoencoder": Autoencoder,
+    "FreeBitsVAE": FreeBitsVAE,
 }
 
 

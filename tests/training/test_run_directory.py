@@ -377,8 +377,8 @@ def test_files_swapped_within_a_run_are_refused(run):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": "GAN"}, "model is 'GAN', expected one of: VAE, FreeBitsVAE, Autoencoder"),
-        ({"model": None}, "model is None, expected one of: VAE, FreeBitsVAE, Autoencoder"),
+        ({"model": "GAN"}, "model is 'GAN', expected one of: VAE, Autoencoder, FreeBitsVAE"),
+        ({"model": None}, "model is None, expected one of: VAE, Autoencoder, FreeBitsVAE"),
         ({"activation": "gelu"}, "activation is 'gelu', expected one of"),
         ({"input_dim": "6"}, "configuration does not describe a VAE: input_dim is '6'"),
         ({"latent_dim": 2.0}, "latent_dim is 2.0"),

@@ -327,7 +327,7 @@ def test_what_cannot_be_made_again_is_refused_before_the_work(tmp_path):
     class Own(VAE):
         pass
 
-    words = "the class of a model that is saved is 'Own', expected one of: VAE, FreeBitsVAE, Autoencoder"
+    words = "the class of a model that is saved is 'Own', expected one of: VAE, Autoencoder, FreeBitsVAE"
     assert_refused(ValueError, words, lambda: train(make(Own), checkpoints=tmp_path / "x"))
     estimator = make_estimator("score-function-running-mean")
     words = "estimator is … expected its name where there are checkpoints"
