@@ -311,81 +311,61 @@ def plot_sweep(record: dict[str, Any], path: Path) -> None:
         save_figure(figure, _sweep_caption(record), path)
 
 
-def _values(
-    rows: list[dict[str, Any]], quantity: str, estimator: str
-) -> tuple[list[Any], list[float], list[float]]:
-    """Points, values and standard errors of one estimator, or of all; those that have none are left out."""
-    chosen = [row for row in rows if estimator in ("", row["estimator"]) and quantity in row]
-    errors = [row.get(f"{quantity}_standard_error", 0.0) for row in chosen]
-    return [row["point"] for row in chosen], [row[quantity] for row in chosen], errors
+def _draw_hyperparameter(axes: Any, trials: list[dict[str, Any]], name: str) -> None:
+    """One point per trial, and those that did not end as crosses at the upper edge."""
+    values = sorted({trial["setting"][name] for trial in trials})
+    is_scale = len(values) > _FEW_VALUES and name != "estimator"
+    places = {value: value if is_scale else i for i, value in enumerate(values)}
+    done = [trial for trial in trials if trial["state"] == "done"]
+    axes.plot(
+        [places[trial["setting"][name]] for trial in done],
+        [trial["validation"]["negative_elbo"] for trial in done],
+        "o",
+        color=COLOURS[0],
+        alpha=0.6,
+    )
+    lost = [places[trial["setting"][name]] for trial in trials if trial["state"] != "done"]
+    if lost:
+        top = axes.get_xaxis_transform()  # a place across, and a part of the height
+        axes.plot(lost, [1.0] * len(lost), "x", color=COLOURS[1], transform=top, clip_on=False)
+    if is_scale:
+        around_zero = {} if values[0] > 0 else {"linthresh": values[1]}
+        axes.set_xscale("symlog" if around_zero else "log", **around_zero)
+    else:
+        labels = [value.replace("-", "\n") if name == "estimator" else f"{value:g}" for value in values]
+        axes.set_xticks(range(len(values)), labels)
+        axes.set_xlim(-0.5, len(values) - 0.5)
+    axes.set(xlabel=_HYPERPARAMETERS[name], ylabel="held-out −ELBO (nats per image)")
 
 
-def _styles(series: list[str]) -> dict[str, dict[str, str]]:
-    """The four estimators that every comparison begins with look the same in all pictures."""
-    places = {name: i for i, name in enumerate(ESTIMATORS) if name in series}
-    free = [i for i in range(len(_COLOURS)) if i not in places.values()]
-    others = [name for name in series if name not in places]
-    # More than there are colours come round again, with other markers.
-    places |= {name: free[i % len(free)] + i // len(free) * len(_COLOURS) for i, name in enumerate(others)}
-    return {
-        name: {
-            "color": _COLOURS[places[name] % len(_COLOURS)],
-            "marker": _MARKERS[(places[name] + places[name] // len(_COLOURS)) % len(_MARKERS)],
-        }
-        for name in series
-    }
+def _draw_rate_and_distortion(axes: Any, trials: list[dict[str, Any]]) -> None:
+    """KL against −log p(x|z), shaded by β: along a line of slope −1 the −ELBO is the same."""
+    done = [trial for trial in trials if trial["state"] == "done"]
+    drawn = axes.scatter(
+        [trial["validation"]["kl"] for trial in done],
+        [-trial["validation"]["reconstruction"] for trial in done],
+        c=[trial["setting"]["beta"] for trial in done],
+        cmap="cividis",
+        edgecolors="#333333",
+        linewidths=0.5,
+    )
+    betas = {trial["setting"]["beta"] for trial in done}
+    if len(betas) > 1:
+        drawn.set_norm(LogNorm() if min(betas) > 0 else None)
+        bar = axes.figure.colorbar(drawn, ax=axes, label="β")
+        if len(betas) <= _FEW_VALUES:
+            bar.set_ticks(sorted(betas), labels=[f"{beta:g}" for beta in sorted(betas)])
+            bar.minorticks_off()
+    axes.set(title="Rate and distortion", xlabel="KL (nats per image)", ylabel="−log p(x|z) (nats per image)")
 
 
-def _draw_curves(axes: Any, answer: dict[str, Any], quantity: str, series: list[str]) -> None:
-    for estimator, style in _styles(series).items():
-        points, values, errors = _values(answer["rows"], quantity, estimator)
-        axes.errorbar(
-            points,
-            values,
-            yerr=errors,
-            **style,
-            markersize=5,
-            linewidth=1.2,
-            capsize=3,
-            label=estimator,
-        )
-    ticks = sorted({row["point"] for row in answer["rows"]})
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xticks(ticks, [f"{tick:g}" if tick >= 1 else f"1/{1 / tick:g}" for tick in ticks])
-    axes.set(xlabel=answer["points"], ylabel=answer["quantities"][quantity])
-
-
-def _draw_dots(axes: Any, answer: dict[str, Any], quantity: str, series: list[str]) -> None:
-    labels = list(dict.fromkeys(row["point"] for row in answer["rows"]))
-    for i, (estimator, style) in enumerate(_styles(series).items()):
-        points, values, errors = _values(answer["rows"], quantity, estimator)
-        beside = (i - (len(series) - 1) / 2) * 0.8 / len(series)
-        axes.errorbar(
-            values,
-            [labels.index(point) + beside for point in points],
-            xerr=errors,
-            **style,
-            markersize=5,
-            linestyle="none",
-            capsize=2,
-            label=estimator,
-        )
-    axes.set_xscale("log")
-    is_first = axes.get_subplotspec().is_first_col()
-    axes.set_yticks(range(len(labels)), labels if is_first else [""] * len(labels))
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlabel(answer["quantities"][quantity])
-    if is_first:
-        axes.set_ylabel(answer["points"])
-
-
-def _question_caption(record: dict[str, Any]) -> str:
-    settings, model = record["settings"], record["model"]
-    sizes = "-".join(map(str, [model["input_dim"], *model["hidden"], model["latent_dim"]]))
-    trained = f"the run {settings['run']}" if "run" in settings else f"{settings['epochs']} epochs"
+def _sweep_caption(record: dict[str, Any]) -> str:
+    plan, trials = record["plan"], record["trials"]
+    lost = sum(trial["state"] != "done" for trial in trials)
+    seeds = sorted({trial["setting"]["seed"] for trial in trials})
     return (
-        f"{record['answer']['title']}: {settings['data']}, VAE {sizes} {model['activation']}, {model['likelihood']}, "
-        f"{trained}, minibatch of {settings['batch_size']}, n = {record['answer']['draws']}, seed {settings['seed']}. "
-        f"Bars: standard error.\n{record['answer']['note']}"
+        f"{Path(plan['data']).name}: one point per trial, n = {len(trials)} trials"
+        + f", of which {lost} failed (crosses at the upper edge)" * bool(lost)
+        + f"; {plan['epochs']} epochs on {plan['train_images']} images, means over {plan['held_out_images']} held-out "
+        f"ones; seeds of the trials {', '.join(map(str, seeds))}, of the sweep {plan['seed']}."
     )

@@ -107,13 +107,12 @@ def _draw_dots(axes: Any, answer: dict[str, Any], quantity: str, series: list[st
             label=estimator,
         )
     axes.set_xscale("log")
-    axes.set_yticks(range(len(labels)), labels)
+    is_first = axes.get_subplotspec().is_first_col()
+    axes.set_yticks(range(len(labels)), labels if is_first else [""] * len(labels))
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlabel(answer["quantities"][quantity])
-    if axes.get_subplotspec().is_first_col():
+    if is_first:
         axes.set_ylabel(answer["points"])
-    else:
-        axes.tick_params(labelleft=False)
 
 
 def _question_caption(record: dict[str, Any]) -> str:
