@@ -98,12 +98,21 @@ def _call(typing_context: Any, address: Any, task: Any, tasks: Any, arguments: A
     return types.boolean(types.int64, types.int64, types.int64, arguments), generate
 
 
-def _side_by_side(tasks: int, address: int, went_well: np.ndarray, *arguments: Any) -> None:
+def _side_by_side(tasks: int, address: int, *arguments: Any) -> int:
+    failures = 0
     for task in prange(tasks):
-        went_well[task] = _call(address, task, tasks, arguments)
+        failures += not _call(address, task, tasks, arguments)
+    return failures
 
 
 _run_side_by_side = compile_kernel(_side_by_side, parallel=True)
+
+
+def _kind(argument: Any) -> Any:
+    if type(argument) is not np.ndarray:
+        return type(argument)
+    flags = argument.flags
+    return argument.dtype.num, argument.ndim, flags.carray or (flags.c_contiguous, flags.writeable)
 
 
 class ParallelKernel:
@@ -145,22 +154,20 @@ class ParallelKernel:
 
     def _side_by_side(self, arguments: tuple[Any, ...]) -> None:
         global _started  # noqa: PLW0603 - a process starts its threads once
-        went_well = np.zeros(_threads, np.bool_)
-        call = _threads, self._address(arguments), went_well, *arguments
+        call = _threads, self._address(arguments), *arguments
         if _started:
-            _run_side_by_side(*call)
+            failures = _run_side_by_side(*call)
         else:
             with _limited_patience():
-                _run_side_by_side(*call)
+                failures = _run_side_by_side(*call)
             _started = True
-        if not went_well.all():  # nothing else can go wrong in a task
+        if failures:  # nothing else can go wrong in a task
             raise MemoryError("a kernel could not get the memory that it needs")
 
     def _address(self, arguments: tuple[Any, ...]) -> int:
-        # numba asks at each call what kinds of arguments there are; this is as far as those of a kernel differ.
-        kinds = tuple(
-            [(a.dtype, a.ndim, a.flags.c_contiguous) if type(a) is np.ndarray else type(a) for a in arguments]
-        )
+        # numba asks at each call what kinds of arguments there are; this is as far as those of a kernel differ, and
+        # quicker to ask: a product of two dozen microseconds would feel the difference.
+        kinds = tuple([_kind(argument) for argument in arguments])
         address = self._addresses.get(kinds)
         if address is None:
             signature = (types.int64, types.int64, *map(typeof, arguments))
