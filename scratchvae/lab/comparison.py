@@ -170,8 +170,12 @@ class _Judged:
         if self.alone and conclusive.any() and scale > 0:
             sharp = _MARGIN * float(columns.difference_error[conclusive].max()) / scale
             self.tolerance = min(max(sharp, _SHARPEST), FINITE_DIFFERENCE_TOLERANCE)
-        self.exact_errors = self._errors(columns.exact, believed, np.full(believed.shape, UNDERFLOW))
-        self.difference_errors = self._errors(columns.differences, conclusive, columns.difference_error)
+        tiny = np.full(believed.shape, UNDERFLOW)
+        self.exact_errors = self._errors(columns.exact, believed, tiny, self._scale(columns.exact[believed]))
+        # By the scale that made them conclusive: the largest entry of the tensor itself need not be.
+        self.difference_errors = self._errors(
+            columns.differences, conclusive, columns.difference_error, scale
+        )
         self.undecided = ~(believed | conclusive)
 
     def _scale(self, values: np.ndarray) -> float:
@@ -189,9 +193,8 @@ class _Judged:
         ).any(axis=0)
         return ~self.conclusive & bent & between.all(axis=0) & disagrees
 
-    def _errors(self, oracle: np.ndarray, judged: np.ndarray, tiny: np.ndarray) -> np.ndarray:
+    def _errors(self, oracle: np.ndarray, judged: np.ndarray, tiny: np.ndarray, scale: float) -> np.ndarray:
         """Relative error (ways, K); infinite where zero is expected and something else is there. (0.9)"""
-        scale = self._scale(oracle[judged])
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             error = np.abs(self.columns.analytic - oracle)
             relative = np.where(error == 0, 0.0, error / scale if scale > 0 else np.inf)

@@ -417,8 +417,8 @@ def test_other_bits_on_the_second_run_are_found(rng, monkeypatch):
     ],
     ids=["B", "n − 1", "large"],
 )
-def test_a_mistake_that_one_example_hides_is_found_by_other_batches(factor, words):
-    case = make_case(np.random.default_rng(0), **SETTINGS)
+def test_a_mistake_that_one_example_hides_is_found_by_other_batches(rng, factor, words):
+    case = make_case(rng, **SETTINGS)
     right = VAE.gradients_by_layers
 
     def wrong(self, x, noise):
