@@ -19,6 +19,7 @@ MODULES = (
     "scratchvae.densities.gaussian",
     "scratchvae.densities.likelihood",
     "scratchvae.objectives.elbo",
+    "scratchvae.objectives.free_bits",
     "scratchvae.objectives.importance_weighted",
     "scratchvae.estimators.antithetic",
     "scratchvae.estimators.baselines",
@@ -33,6 +34,7 @@ MODULES = (
     "scratchvae.estimators.vimco",
     "scratchvae.models.autoencoder",
     "scratchvae.models.decoder_integrand",
+    "scratchvae.models.free_bits_vae",
     "scratchvae.models.model",
     "scratchvae.models.vae",
     "scratchvae.kernels.layer_table",
@@ -47,12 +49,14 @@ MODULES = (
 
 # Of these, only what the gradient passes through; the rest is set-up, description and checks at the door.
 OF_MODELS = {
-    "_elbo", "_forward", "_loss_and_gradients", "_loss_and_gradients_at_once", "_loss_and_gradients_by_layers",
-    "_store", "_store_layer", "encoder_backward", "encoder_forward", "integrand", "layer",
+    "_add_shortfall", "_elbo", "_forward", "_loss_and_gradients", "_loss_and_gradients_at_once",
+    "_loss_and_gradients_by_layers", "_store", "_store_layer", "encoder_backward", "encoder_forward", "integrand",
+    "layer", "loss",
 }  # fmt: skip
 PARTS = {
     "scratchvae.densities.likelihood": {"_bernoulli_curvature", "_gaussian_curvature"},
     "scratchvae.models.autoencoder": OF_MODELS,
+    "scratchvae.models.free_bits_vae": OF_MODELS,
     "scratchvae.models.model": OF_MODELS,
     "scratchvae.models.vae": OF_MODELS,
 }
