@@ -1,14 +1,15 @@
 """Mutate the gradient code, function by function, and see whether the tests notice.
 
-    python -m tests.mutants                       all of it: about half an hour of one core
-    python -m tests.mutants --only gaussian_kl    functions whose name holds this
+    python -m tests.mutants                                 all of it: about an hour of one core
+    python -m tests.mutants --only gaussian_kl              functions whose name matches this
+    python -m tests.mutants --only "estimators|models"      of two processes one takes these, the other the rest
 
 The tests are collected once, in one process that has everything imported, and run once to learn which of them pass
 through which function, and how long each takes. Then each mutant gets a forked child of that process, which runs the
 tests that pass through the mutated function until one fails: those that killed its mutants before, then those at the
 mirrored place, quick ones before slow ones. Verdicts are kept in a file as they come: a run that was interrupted goes
-on where it stopped, and what survived without a known reason is tried again. At the end a summary is written to
-benchmarks/results/mutants.json, for `python benchmarks/tables.py`.
+on where it stopped, and what survived without a known reason is tried again. At the end of all a summary is written
+to benchmarks/results/mutants.json, for `python benchmarks/tables.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import pkgutil
+import re
 import signal
 import sys
 import time
@@ -51,7 +53,7 @@ class Run:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.names = [name for name in targets() if options.only in name]
+        self.names = [name for name in targets() if re.search(options.only, name)]
         self.functions = {name: find_function(name) for name in self.names}
         self.tests: dict[str, list[Any]] = {}
         self.verdicts: dict[str, dict[str, Any]] = {}
@@ -224,7 +226,9 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--only", default="", help="mutate functions whose name holds this; writes no summary"
+        "--only",
+        default="",
+        help="mutate functions whose name this regular expression matches; writes no summary",
     )
     options = parser.parse_args()
     run = Run(options)
