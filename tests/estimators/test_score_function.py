@@ -528,6 +528,25 @@ def test_running_mean_of_a_constant_is_the_constant_at_once():
     assert found[0] == -105.7
 
 
+def test_a_running_mean_goes_on_from_its_state_with_the_same_bits(rng):
+    estimator, restored = (make_estimator("score-function-running-mean", decay=0.7) for _ in range(2))
+    integrand = FunctionIntegrand(INTEGRANDS["coupled"].value)
+    estimator.sample_gradients(integrand, MEANS, LOG_VARS, rng.standard_normal((4, 2)))
+    restored.load_state(estimator.state())
+    assert restored.center.baseline == estimator.center.baseline != 0
+    assert type(restored.center.baseline) is float
+    noise = rng.standard_normal((3, 2))
+    expected = estimator.sample_gradients(integrand, MEANS, LOG_VARS, noise)
+    np.testing.assert_array_equal(restored.sample_gradients(integrand, MEANS, LOG_VARS, noise), expected)
+
+
+def test_what_does_not_learn_has_no_state():
+    for name in ("score-function", "score-function-leave-one-out"):
+        estimator = make_estimator(name)
+        assert estimator.state() == {}
+        estimator.load_state({})
+
+
 def test_plain_values_are_left_alone(rng):
     values = rng.standard_normal((3, 2))
     np.testing.assert_array_equal(no_baseline(values), values)

@@ -26,6 +26,7 @@ def test_the_loss_charges_each_dimension_at_least_its_allowance(free_bits, rng):
     charged = np.maximum(by_dimension(vae, x), free_bits).sum()
     expected = -vae.elbo(x, noise).reconstruction.mean() + 0.6 * charged
     assert vae.loss(x, noise) == pytest.approx(expected, rel=1e-12)
+    assert vae.loss(x, noise=noise) == vae.loss(x, noise)
     assert vae.loss_and_gradients(x, noise)[0] == pytest.approx(expected, rel=1e-12)
     assert vae.loss_and_gradients(x, noise[0])[0] == pytest.approx(vae.loss(x, noise[0]), rel=1e-12)
 

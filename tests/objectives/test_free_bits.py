@@ -61,3 +61,12 @@ def test_a_value_by_hand():
 def test_at_the_allowance_itself_the_kl_is_charged():
     mean, log_var = np.full((3, 1), 1.0), np.zeros((3, 1))
     assert free_bits_backward(1.0, free_bits_forward(mean, log_var, 0.5)[1])[0].tolist() == [[0.0]] * 3
+
+
+def test_single_precision_is_averaged_in_double_and_gradients_keep_it(rng):
+    mean, log_var = (part.astype(np.float32) for part in posterior(rng, 64))
+    value, cache = free_bits_forward(mean, log_var, 0.3)
+    terms = (mean**2 + np.expm1(log_var) - log_var) / 2
+    assert value == np.maximum(0.3 - terms.astype(np.float64).mean(axis=0), 0).sum()
+    assert type(value) is float
+    assert [gradient.dtype for gradient in free_bits_backward(1.0, cache)] == [np.float32, np.float32]
