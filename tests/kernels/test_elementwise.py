@@ -118,14 +118,14 @@ def test_any_strides(rng: np.random.Generator) -> None:
 def test_one_infinity_or_nan_anywhere_is_found(dtype: type, size: int) -> None:
     array = np.random.default_rng(0).normal(size=size).astype(dtype)
     array[-1] = -np.finfo(dtype).max
-    assert kernels.all_finite(array)
+    assert kernels.all_finite(array) is True
     for place in {0, size // 2, size - 1}:
         for value in (np.inf, -np.inf, np.nan, -np.nan):
             spoilt = array.copy()
             spoilt[place] = value
-            assert not kernels.all_finite(spoilt)
+            assert kernels.all_finite(spoilt) is False
 
 
 def test_nothing_is_finite_and_gaps_are_not_looked_at() -> None:
-    assert kernels.all_finite(np.empty(0))
-    assert kernels.all_finite(np.array([1.0, np.nan, 2.0, np.inf])[::2])
+    assert kernels.all_finite(np.empty(0)) is True
+    assert kernels.all_finite(np.array([1.0, np.nan, 2.0, np.inf])[::2]) is True

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scratchvae.models.free_bits_vae import FreeBitsVAE
 from tests.mutants.equivalent import reason_for
 from tests.mutants.mutators import mutants
 from tests.mutants.targets import TESTS, mirrored, targets
@@ -81,6 +82,18 @@ def test_every_mutant_is_another_function_that_compiles():
     codes = {compiled_again(function, mutant.tree) for mutant in mutants(source_of(function))}
     assert len(codes) > 15
     assert function.__code__ not in codes
+
+
+def test_a_mutant_of_what_calls_super_fits_in_its_place(monkeypatch):
+    function = find_function("scratchvae.models.free_bits_vae:FreeBitsVAE.config")
+    source = source_of(function)
+    model = FreeBitsVAE(2, 0.3, latent_dim=1, rng=0)
+    monkeypatch.setattr(function, "__code__", compiled_again(function, ast.parse(source)))
+    assert model.config()["latent_dim"] == 1
+    without = source.replace("**super().config(), ", "")
+    assert without != source
+    monkeypatch.setattr(function, "__code__", compiled_again(function, ast.parse(without)))
+    assert model.config() == {"free_bits": 0.3}
 
 
 def test_targets_are_the_gradient_s_functions_and_their_tests_are_there():

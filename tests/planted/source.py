@@ -8,6 +8,7 @@ import __future__
 
 import ast
 import contextlib
+import copy
 import inspect
 import pkgutil
 import textwrap
@@ -38,14 +39,32 @@ def source_of(function: Callable[..., Any]) -> str:
 
 def compiled_again(function: FunctionType, tree: ast.Module) -> CodeType:
     """The code that `function` would have if `tree`, a module that holds its definition alone, were its source."""
-    assert not function.__code__.co_freevars, f"{function.__qualname__} stands inside another function"
+    outside = function.__code__.co_freevars
+    assert outside in ((), ("__class__",)), f"{function.__qualname__} stands inside another function"
     # Only a definition is looked for in what comes out, so nothing around it is ever run.
     flags = __future__.annotations.compiler_flag
-    module = compile(tree, function.__code__.co_filename, "exec", flags, dont_inherit=True)
+    around = compile(
+        _in_a_class(tree) if outside else tree,
+        function.__code__.co_filename,
+        "exec",
+        flags,
+        dont_inherit=True,
+    )
+    if outside:
+        (around,) = (part for part in around.co_consts if isinstance(part, CodeType))
     (code,) = (
-        part for part in module.co_consts if isinstance(part, CodeType) and part.co_name == function.__name__
+        part for part in around.co_consts if isinstance(part, CodeType) and part.co_name == function.__name__
     )
     return code
+
+
+def _in_a_class(tree: ast.Module) -> ast.Module:
+    """The definition where `super()` means something, and its class named within, also if no `super()` is left."""
+    (definition,) = copy.deepcopy(tree).body
+    assert isinstance(definition, ast.FunctionDef)
+    definition.body.append(ast.Expr(ast.Name("__class__", ast.Load())))
+    around = ast.ClassDef(name="Around", bases=[], keywords=[], body=[definition], decorator_list=[])
+    return ast.fix_missing_locations(ast.Module([around], type_ignores=[]))
 
 
 @contextlib.contextmanager
