@@ -15,6 +15,7 @@ to benchmarks/results/mutants.json, for `python benchmarks/tables.py`.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import pkgutil
@@ -131,6 +132,7 @@ class Run:
 
     def try_all(self, todo: list[tuple[str, Mutant]]) -> None:
         counts: Counter[str] = Counter()
+        gc.freeze()  # or each child's collector walks over all that was imported, and so copies it page by page
         with VERDICTS.open("a", encoding="utf-8") as file:
             for number, (name, mutant) in enumerate(todo):
                 self.say(f"mutant {number + 1}/{len(todo)} {dict(counts)} {name.partition(':')[2]}")

@@ -45,6 +45,24 @@ EQUIVALENT = [
         "log N(0; z, I) = log N(z; 0, I): only the difference counts",
     ),
     Equivalent(
+        "objectives.importance_weighted:monte_carlo_error",
+        "np.full(shares.shape[1:], np.nan)",
+        "-np.full(shares.shape[1:], np.nan)",
+        "what is not a number is none, whatever it is multiplied by",
+    ),
+    Equivalent(
+        "objectives.importance_weighted:monte_carlo_error",
+        "np.full(shares.shape[1:], np.nan)",
+        "np.full(shares.shape[1:], np.nan) * 1.001",
+        "what is not a number is none, whatever it is multiplied by",
+    ),
+    Equivalent(
+        "objectives.importance_weighted:monte_carlo_error",
+        "np.full(shares.shape[1:], np.nan)",
+        "np.full(shares.shape[1:], np.nan) * 1.00001",
+        "what is not a number is none, whatever it is multiplied by",
+    ),
+    Equivalent(
         "estimators.baselines:OptimalBaseline.sample_gradients",
         "baseline.ndim <= mean.ndim",
         "baseline.ndim < mean.ndim",
