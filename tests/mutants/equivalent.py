@@ -63,6 +63,12 @@ EQUIVALENT = [
         "what is not a number is none, whatever it is multiplied by",
     ),
     Equivalent(
+        "objectives.importance_weighted:monte_carlo_error",
+        "shares - 1 / count",
+        "1 / count - shares",
+        "a square does not tell the sign",
+    ),
+    Equivalent(
         "estimators.baselines:OptimalBaseline.sample_gradients",
         "baseline.ndim <= mean.ndim",
         "baseline.ndim < mean.ndim",
