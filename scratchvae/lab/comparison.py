@@ -17,8 +17,10 @@ from scratchvae.lab.gradient_report import (
 )
 from scratchvae.training.progress import Progress
 
-__all__ = ["Problem", "check_directions", "check_entries", "relative_error"]
+__all__ = ["COTANGENT_SCALES", "Problem", "check_directions", "check_entries", "relative_error"]
 
+# A backward pass is linear, so that these tell nothing new, unless it has an absolute threshold somewhere.
+COTANGENT_SCALES = (1.0, 1e-3, 1e3)
 # Where differences alone decide: as sharp as they are exact, with a margin, but no sharper than this.
 _SHARPEST = 1e-10
 _MARGIN = 10

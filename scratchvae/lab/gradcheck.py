@@ -61,7 +61,8 @@ def check_gradients(
     - **A scalar function**: `check_gradients(f, gradient=df, inputs=[z])`; both take the inputs.
     - **A model** of this package: `check_gradients(vae)`. The complex step then differentiates an independent forward
       pass (`scratchvae.lab.forward_oracle`), and differences the model's own, through a float64 twin. Its tensors are
-      checked along a random direction for batches of 1, 2 and 64 examples besides.
+      checked along a random direction for batches of 1, 2 and 64 examples besides, and its layers one by one for the
+      loss times 1e-3, 1 and 1e3.
 
     Of a layer or a function it is the given forward that either oracle differentiates; one that takes complex numbers
     (all arithmetic in NumPy, branches on real parts) is checked to 1e-11, any other, for which the report says why, to

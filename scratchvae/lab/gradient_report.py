@@ -97,7 +97,7 @@ class TensorCheck:
             return "UNDECIDED: no oracle can judge it here: its derivative is lost in rounding, or at a kink"
         if self.passed:
             undecided = self.inconclusive and self.inconclusive == (self.directions or self.checked)
-            return "UNDECIDED: differences judge no entry; the complex step agrees" if undecided else "ok"
+            return "unconfirmed: the complex step agrees, differences judge no entry" if undecided else "ok"
         if self.complex_step_error is not None and self.complex_step_error > COMPLEX_STEP_TOLERANCE:
             place = f"WRONG at {self.worst_index}: {self.analytic:.12g}, oracle {self.complex_step:.12g}"
         elif self.finite_difference_error > self.finite_difference_tolerance:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchvae.lab.comparison import Problem, check_directions, check_entries
+from scratchvae.lab.comparison import COTANGENT_SCALES, Problem, check_directions, check_entries
 from scratchvae.lab.complex_step import IMAGINARY_STEP, why_not_complex
 from scratchvae.lab.finite_differences import Outputs, step_scale
 from scratchvae.lab.gradient_report import COMPLEX_STEP_TOLERANCE, GradientReport
@@ -17,10 +17,8 @@ from scratchvae.randomness import spawn
 from scratchvae.training.progress import Progress
 from scratchvae.validation import check_array
 
-__all__ = ["COTANGENT_SCALES", "check_layer"]
+__all__ = ["check_layer"]
 
-# A backward pass is linear, so that these tell nothing new, unless it has an absolute threshold somewhere.
-COTANGENT_SCALES = (1.0, 1e-3, 1e3)
 # Of a relative move that float64 resolves to six digits and float32 not at all. (18.8)
 _TINY_MOVE = 2.0**-30
 

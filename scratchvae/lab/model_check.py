@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchvae.lab.comparison import Problem, check_directions, check_entries
+from scratchvae.lab.comparison import COTANGENT_SCALES, Problem, check_directions, check_entries
 from scratchvae.lab.complex_step import IMAGINARY_STEP
 from scratchvae.lab.diagnosis import describe_batches
 from scratchvae.lab.forward_oracle import autoencoder_loss, vae_loss
@@ -121,10 +121,26 @@ def _losses(twin: VAE | Autoencoder, x: np.ndarray, noise: np.ndarray) -> _Loss:
     if isinstance(twin, VAE):
         loss, gradients = twin.loss_and_gradients(x, noise)
         full = {**settings, "beta": twin.beta, "kl": twin.kl, "free_bits": getattr(twin, "free_bits", 0.0)}
-        ways = {"": gradients, "layer by layer": twin.gradients_by_layers(x, noise)}
+        ways = {
+            "": gradients,
+            **_at_scales("layer by layer", lambda s: twin.gradients_by_layers(x, noise, s)),
+        }
         return _Loss(loss, ways, lambda: twin.loss(x, noise), lambda p: vae_loss(p, x, noise, **full))
-    loss, gradients = twin.loss_and_gradients(x)
-    return _Loss(loss, {"": gradients}, lambda: twin.loss(x), lambda p: autoencoder_loss(p, x, **settings))
+    ways = _at_scales("", lambda s: twin.loss_and_gradients(x, s)[1])
+    return _Loss(twin.loss(x), ways, lambda: twin.loss(x), lambda p: autoencoder_loss(p, x, **settings))
+
+
+def _at_scales(
+    label: str, gradients: Callable[[float], dict[str, np.ndarray]]
+) -> dict[str, dict[str, np.ndarray]]:
+    """The gradients of the loss times each scale, divided by it."""
+    ways = {}
+    for scale in COTANGENT_SCALES:
+        times = "" if scale == 1 else f"for the loss times {scale:g}"
+        ways[", ".join(filter(None, (label, times)))] = {
+            name: gradient / scale for name, gradient in gradients(scale).items()
+        }
+    return ways
 
 
 def _problem(twin: VAE | Autoencoder, loss: _Loss, sizes: tuple[int, ...]) -> Problem:
