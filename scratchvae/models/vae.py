@@ -161,7 +161,7 @@ class VAE(Model):
         """
         x = self.check_x(x)
         noise = self._noise(noise, rng, len(x), num_samples)
-        return self._elbo(x, noise, check_choice("objective", objective, OBJECTIVES))[1]
+        return self._elbo(x, noise, check_choice("objective", objective, OBJECTIVES))
 
     def loss(
         self,
@@ -174,15 +174,14 @@ class VAE(Model):
         """−mean over B of the bound that `elbo` gives, in nats per example; x (B, D). (5.4) (22.5)"""
         return -float(self.elbo(x, noise, rng, num_samples, objective).value.mean())
 
-    def _elbo(self, x: np.ndarray, noise: np.ndarray, objective: str = "elbo") -> tuple[float, ELBO]:
+    def _elbo(self, x: np.ndarray, noise: np.ndarray, objective: str) -> ELBO:
         mean, log_var, _ = self.encoder_forward(x)
         z, _ = gaussian_sample_forward(mean, log_var, noise)
         integrand = self.integrand(x, mean, log_var, self.beta, objective)
         integrand.value(z)
         kl = gaussian_kl_forward(mean, log_var)[0] if integrand.kl is None else integrand.kl
         bound = importance_weighted_elbo if objective == "importance-weighted" else elbo_forward
-        loss, elbo, _ = bound(integrand.reconstruction, kl, self.beta)
-        return loss, elbo
+        return bound(integrand.reconstruction, kl, self.beta)[1]
 
     def loss_and_gradients(
         self,
@@ -264,7 +263,7 @@ class VAE(Model):
     ) -> ELBO:
         """The evaluation's step: as `elbo`, but x (B, D) was checked when evaluation began."""
         shape = (num_samples, len(x), self.latent_dim)
-        return self._elbo(x, noise.standard_normal(shape, self.dtype), objective)[1]
+        return self._elbo(x, noise.standard_normal(shape, self.dtype), objective)
 
     def _loss_and_gradients(
         self, x: np.ndarray, noise: np.ndarray, estimator: Estimator, beta: float
