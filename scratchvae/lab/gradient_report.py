@@ -33,7 +33,8 @@ class TensorCheck:
         is None where the complex step could not be used.
     inconclusive : int
         Entries for which finite differences say nothing: different steps disagree, as they do across a kink of
-        relu, or rounding hides a gradient that is small beside the outputs. For these the complex step decides.
+        relu, or rounding hides a gradient that is small beside the outputs. For these the complex step decides. Of a
+        layer, whose complex step is believed only where differences confirm it, as many as `undecided`.
     worst_index : tuple of int
         Where the disagreement is largest.
     analytic, complex_step, finite_difference : float
@@ -50,6 +51,12 @@ class TensorCheck:
         Batch sizes, and the error of the gradient along a random direction for each.
     diagnosis : str
         What kind of mistake it looks like; empty where that is unknown, or nothing is wrong.
+    dismissed : str
+        Why a complex step that there is was not used: "contradicted" by differences, or nowhere confirmed by them.
+    beneath_rounding : bool
+        Neither the gradient nor any difference is larger than what rounding explains.
+    remark : str
+        What a verdict of ok leaves out.
     """
 
     name: str
@@ -68,6 +75,9 @@ class TensorCheck:
     way: str = ""
     batch_errors: tuple[tuple[int, float], ...] = ()
     diagnosis: str = ""
+    dismissed: str = ""
+    beneath_rounding: bool = False
+    remark: str = ""
 
     @property
     def wrong_batches(self) -> list[int]:
@@ -95,6 +105,8 @@ class TensorCheck:
         """Ok, or what is wrong and where, in one line."""
         if self.undecided and self.undecided == (self.directions or self.checked):
             return "UNDECIDED: no oracle can judge it here: its derivative is lost in rounding, or at a kink"
+        if self.passed and (self.remark or self.undecided):
+            return f"ok: {self.remark or f'{self.undecided:,} undecided'}"
         if self.passed:
             undecided = self.inconclusive and self.inconclusive == (self.directions or self.checked)
             return "unconfirmed: the complex step agrees, differences judge no entry" if undecided else "ok"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from scratchvae.lab.comparison import COTANGENT_SCALES, Problem, check_directions, check_entries
-from scratchvae.lab.complex_step import IMAGINARY_STEP, why_not_complex
+from scratchvae.lab.complex_step import imaginary_step, why_not_complex
 from scratchvae.lab.finite_differences import Outputs, step_scale
-from scratchvae.lab.gradient_report import COMPLEX_STEP_TOLERANCE, GradientReport
+from scratchvae.lab.gradient_report import COMPLEX_STEP_TOLERANCE, GradientReport, TensorCheck
 from scratchvae.lab.layer import Layer, name_of, named_inputs
 from scratchvae.lab.plan import Plan
 from scratchvae.randomness import spawn
@@ -19,6 +20,10 @@ from scratchvae.validation import check_array
 
 __all__ = ["check_layer"]
 
+# A move that changes nothing but what was rounded.
+_LAST_DIGITS = 1e-12
+_ONLY_ROUNDING = "zero but for rounding"
+_UNCONFIRMED = "by the complex step alone, of which differences see nothing"
 # Of a relative move that float64 resolves to six digits and float32 not at all. (18.8)
 _TINY_MOVE = 2.0**-30
 
@@ -45,8 +50,6 @@ def check_layer(
     _same_gradients(layer, raw[1.0], layer.gradients(cotangents))
     _note_none(layer, raw[1.0])
     problems = _single_precision(layer, answer.outputs, raw[1.0], cotangents, entry_rng)
-    if not scalar:
-        problems += _linear(layer, cotangents, entry_rng)
     ways = {
         "" if scale == 1 else f"for a cotangent times {scale:g}": {
             name: gradient.astype(np.float64) / scale for name, gradient in gradients.items()
@@ -72,9 +75,15 @@ def check_layer(
                 check, errors[name] = check_directions(name, problem, work.directions, entry_rng, bar)
             else:
                 check, errors[name] = check_entries(name, problem, work.entries[name], bar)
-            tensors.append(check)
-    without = [tensor.name for tensor in tensors if tensor.complex_step_error is None]
-    notes = (*work.notes, *_notes(layer, why, without, sum(t.undecided for t in tensors)))
+            tensors.append(_settled(layer, problem, check, cotangents, entry_rng))
+    if not scalar:
+        rounding = [tensor.name for tensor in tensors if tensor.remark == _ONLY_ROUNDING]
+        problems += _linear(layer, cotangents, rounding, entry_rng)
+        problems += _keeps_state(layer, cotangents, raw[1.0], entry_rng)
+    _same_outputs(layer, answer.outputs, layer.answer().outputs)
+    _same_gradients(layer, raw[1.0], layer.gradients(cotangents))
+    zero = [t.name for t in tensors if t.passed and not t.remark and not raw[1.0][t.name].any()]
+    notes = (*work.notes, *_notes(layer, why, tensors, zero))
     how = "gradient" if scalar else "backward"
     return GradientReport(
         tuple(tensors),
@@ -115,7 +124,12 @@ def _cotangents(outputs: Outputs, given: Any, rng: np.random.Generator, *, scala
     for u, output in zip(listed, outputs, strict=True):
         if np.shape(u) != output.shape:
             raise ValueError(f"cotangent has shape {np.shape(u)}, expected {output.shape} as the output's")
-    return tuple(np.array(check_array("cotangent", u, dtype=np.float64)) for u in listed)
+    checked = tuple(np.array(check_array("cotangent", u, dtype=np.float64)) for u in listed)
+    if not any(u.any() for u in checked):
+        raise ValueError(
+            "cotangent is zero everywhere, which any linear backward takes to zero: leave it out"
+        )
+    return checked
 
 
 def _same_outputs(layer: Layer, first: Outputs, second: Outputs) -> None:
@@ -145,23 +159,98 @@ def _note_none(layer: Layer, gradients: Mapping[str, np.ndarray]) -> None:
         layer.left_alone.append(name)
 
 
-def _notes(layer: Layer, why: str, without: list[str], at_kinks: int) -> list[str]:
+def _settled(
+    layer: Layer, problem: Problem, check: TensorCheck, cotangents: Outputs, rng: np.random.Generator
+) -> TensorCheck:
+    """What becomes of a tensor that differences see nothing of, neither a gradient nor anything but rounding.
+
+    Numbers that change at random when the point moves by its last digits are rounding: the gradient is zero, as that
+    of a bias before a batch normalization is. If they do not, the complex step decides alone.
+    """
+    compared = check.directions or check.checked
+    if not (check.undecided == compared > 0 and check.beneath_rounding):
+        return check
+    direction = rng.standard_normal(problem.point[check.name].shape)
+    kept = {name: array.copy() for name, array in layer.point.items()}
+
+    def sources() -> list[np.ndarray]:
+        along = layer.gradients(cotangents)[check.name] * direction
+        if problem.complex_outputs is None:
+            return [along]
+        return [along, np.asarray(problem.complex_slope(check.name, direction)[0])]
+
+    here = sources()
+    try:
+        for array in layer.point.values():
+            np.multiply(array, 1 + _LAST_DIGITS * rng.standard_normal(array.shape), out=array)
+        there = sources()
+    finally:
+        for name, array in kept.items():
+            layer.point[name][...] = array
+    if any(np.abs(b - a).max() > 0.1 * np.abs(a).max() for a, b in zip(here, there, strict=True)):
+        return replace(check, inconclusive=0, undecided=0, remark=_ONLY_ROUNDING)
+    if len(here) == 1:
+        return check
+    along, exact = here
+    error = np.abs(along.sum() - exact) / max(np.abs(exact), np.linalg.norm(along))
+    return replace(
+        check,
+        inconclusive=0,
+        undecided=0,
+        complex_step_error=float(error),
+        dismissed="",
+        remark=_UNCONFIRMED,
+    )
+
+
+def _notes(layer: Layer, why: str, tensors: list[TensorCheck], zero: list[str]) -> list[str]:
     notes = []
-    if at_kinks:
+    undecided = sum(tensor.undecided for tensor in tensors)
+    if undecided:
         notes.append(
-            f"{at_kinks} entries are at kinks, or lost in rounding, where no oracle can judge; at a kink any slope "
+            f"{undecided} entries are at kinks, or lost in rounding, where no oracle can judge; at a kink any slope "
             "between those on its two sides is right"
         )
     if why:
         notes.append(f"{layer.what} allows no complex step: {why}; differences decide alone")
-    elif without:
+    contradicted = [tensor.name for tensor in tensors if tensor.dismissed == "contradicted"]
+    if contradicted:
         notes.append(
-            f"the complex step is not used for {', '.join(without)}: it is not what differences of {layer.what} give, "
-            "as where an absolute value, a norm or a variance of complex numbers is taken; differences decide alone"
+            f"the complex step is not used for {', '.join(contradicted)}: it is not what differences of {layer.what} "
+            "give, as where an absolute value, a norm or a variance of complex numbers is taken; differences decide "
+            "alone"
         )
+    unconfirmed = [
+        tensor.name for tensor in tensors if tensor.dismissed == "unconfirmed" and tensor.undecided
+    ]
+    if unconfirmed and not why:
+        notes.append(
+            f"the complex step is not used for {', '.join(unconfirmed)}: differences are too inexact there to confirm "
+            "it; choose a point further from the edge of the domain, or from where the gradient vanishes"
+        )
+    if zero:
+        notes.append(
+            f"the gradient of {', '.join(zero)} is exactly zero everywhere here, as a wrong formula's may be too: "
+            "check it at another point"
+        )
+    if empty := [name for name, tensor in layer.point.items() if not tensor.size]:
+        notes.append(f"not checked, for they have no entries: {', '.join(empty)}")
     if layer.left_alone:
         notes.append(f"not checked, for they have no gradient: {', '.join(layer.left_alone)}")
     return notes
+
+
+def _keeps_state(
+    layer: Layer, cotangents: Outputs, right: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Whether a backward pass is another after forward was called elsewhere, or after backward itself."""
+    found = layer.gradients_later(cotangents, rng)
+    return tuple(
+        f"{layer.back} gives another gradient of {name!r} when {layer.what} was called with other numbers in between, "
+        f"or {layer.back} before: the cache is changed, or shared between calls; expected each to have its own"
+        for name, gradient in found.items()
+        if gradient.tobytes() != right[name].tobytes()
+    )
 
 
 def _sizes(layer: Layer, outputs: Outputs) -> tuple[int, ...]:
@@ -172,20 +261,27 @@ def _sizes(layer: Layer, outputs: Outputs) -> tuple[int, ...]:
 
 def _why_not_complex(layer: Layer, outputs: Outputs, rng: np.random.Generator) -> str:
     for name, tensor in layer.point.items():
-        moved = tensor + 1j * IMAGINARY_STEP * rng.standard_normal(tensor.shape)
+        if not tensor.size:
+            continue
+        direction = rng.standard_normal(tensor.shape)
+        moved = tensor + 1j * imaginary_step(tensor, direction) * direction
         if why := why_not_complex(lambda n=name, m=moved: layer.complex_outputs(n, m), outputs):  # type: ignore[misc]
             return why if len(layer.point) == 1 else f"given complex {name!r}, {why}"
     return ""
 
 
-def _linear(layer: Layer, cotangents: Outputs, rng: np.random.Generator) -> tuple[str, ...]:
-    """Linear in the cotangent, and exactly zero for zero."""
+def _linear(
+    layer: Layer, cotangents: Outputs, rounding: list[str], rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Linear in the cotangent, but for gradients that are only rounding; and exactly zero for zero."""
     found = []
     others = tuple(rng.standard_normal(u.shape) for u in cotangents)
     a, b = -0.75, 1.5
     one, other = layer.gradients(cotangents), layer.gradients(others)
     both = layer.gradients(tuple(a * u + b * w for u, w in zip(cotangents, others, strict=True)))
     for name in one:
+        if name in rounding:
+            continue
         if name not in other or name not in both:
             found.append(f"{layer.back} returns None for {name!r} for some cotangents and not for others")
             continue
