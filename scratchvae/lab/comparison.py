@@ -29,7 +29,7 @@ _FURTHEST = 3
 # A complex step is confirmed by a difference that knows a tenth of it, if none contradicts: where it fails, it fails
 # by a whole term. (19.4)
 _KNOWN = 0.1
-# Entries that are looked at one by one, for a diagnosis, where a direction told that something is wrong.
+# Entries that are looked at one by one where directions cannot tell, or tell that something is wrong.
 _SAMPLE = 64
 
 
@@ -48,7 +48,7 @@ class Problem:
     independent: bool
     sizes: tuple[int, ...]  # numbers that a wrong constant may be made of
 
-    def complex_slope(self, name: str, direction: np.ndarray | tuple[np.intp, ...]) -> tuple[float, float]:
+    def complex_slope(self, name: str, direction: np.ndarray | tuple[int, ...]) -> tuple[float, float]:
         """Derivative and error along a direction (shape as of the tensor), or of the entry with that index."""
         assert self.complex_outputs is not None
         moved = self.point[name].astype(np.complex128)
@@ -59,7 +59,7 @@ class Problem:
             moved += 1j * step * direction
         return complex_step(self.complex_outputs(name, moved), self.cotangents, step)
 
-    def slope(self, name: str, direction: np.ndarray | tuple[np.intp, ...], resolution: float) -> Difference:
+    def slope(self, name: str, direction: np.ndarray | tuple[int, ...], resolution: float) -> Difference:
         """The same from differences; a direction, shape as of the tensor, has the length 1."""
         tensor = self.point[name]
         place = direction if isinstance(direction, tuple) else ...
@@ -99,11 +99,18 @@ def relative_error(error: np.ndarray, oracle: np.ndarray) -> float:
 
 
 def check_entries(
-    name: str, problem: Problem, entries: np.ndarray, bar: Progress
+    name: str,
+    problem: Problem,
+    entries: np.ndarray,
+    bar: Progress,
+    asked: tuple[int, ...] | None = None,
 ) -> tuple[TensorCheck, np.ndarray]:
-    """Compare these entries (K,), numbers into the flat tensor; with the relative errors, shape as of the tensor."""
+    """Compare these entries (K,), numbers into the flat tensor; with the relative errors, shape as of the tensor.
+
+    Where nothing is wrong, the values told are those of the entry that was asked for.
+    """
     tensor = problem.point[name]
-    index = [tuple(np.unravel_index(entry, tensor.shape)) for entry in entries]
+    index = [tuple(int(i) for i in np.unravel_index(entry, tensor.shape)) for entry in entries]
     columns = _empty([way[name].reshape(-1)[entries] for way in problem.ways.values()])
     order = np.argsort(-np.abs(columns.analytic[0]), kind="stable")  # the largest first: they set the scale
     if problem.complex_outputs is not None:
@@ -120,8 +127,10 @@ def check_entries(
     worst_way, worst = judged.worst()
     errors: np.ndarray = np.full(tensor.shape, np.nan)
     errors.reshape(-1)[entries] = judged.errors
-    check = judged.tensor_check(name, tensor.size, tuple(int(i) for i in index[worst]), worst_way, worst)
+    check = judged.tensor_check(name, tensor.size, index[worst], worst_way, worst)
     check = replace(check, way=_way(problem, worst_way))
+    if check.passed and asked is not None:
+        check = judged.tensor_check(name, tensor.size, asked, worst_way, index.index(asked))
     if check.passed:
         return check, errors
     oracle: np.ndarray = np.full(tensor.shape, np.nan)
@@ -287,13 +296,14 @@ class _Judged:
             self.conclusive.size,
             None if self.alone else float(np.nanmax(self.exact_errors)),
             float(np.nanmax(self.difference_errors, initial=0)),
-            int((~self.conclusive if self.independent else self.undecided).sum()),
+            int((~self.conclusive).sum()),
             index,
             float(columns.analytic[worst_way, worst]),
             exact,
             differences,
             undecided=int(self.undecided.sum()),
             finite_difference_tolerance=self.tolerance,
+            confirmed=not self.independent and not self.undecided.all(),
             dismissed="contradicted" if self.contradicted else "unconfirmed" if self.unconfirmed else "",
             beneath_rounding=self.beneath_rounding,
         )
@@ -322,17 +332,17 @@ def check_directions(
         _fill(columns, k, problem.slope(name, direction, _resolution(problem, largest)))
         bar.advance(name)
     judged = _Judged(columns, problem.independent, weights)
+    if judged.undecided.all() and not judged.beneath_rounding:
+        # Rounding of all that moves drowns every direction; one entry moves little.
+        return check_entries(name, problem, _some(tensor, gradients[0], rng), bar)
     way, worst = judged.worst()
     check = judged.tensor_check(name, tensor.size, (), way, worst)
     check = replace(check, checked=tensor.size, directions=count, way=_way(problem, way))
     if check.passed or np.isnan(judged.oracle[worst]):
         return check, judged.errors
     entry = _locate(name, problem, gradients[way], directions[worst], exact=not judged.alone)
-    some = np.append(rng.choice(tensor.size, min(_SAMPLE, tensor.size), replace=False), entry)
-    largest_entry = int(np.abs(gradients[way]).argmax())
-    closer, _ = check_entries(
-        name, problem, np.unique(np.append(some, largest_entry)), Progress(name, 0, visible=False)
-    )
+    some = np.unique(np.append(_some(tensor, gradients[way], rng), entry))
+    closer, _ = check_entries(name, problem, some, Progress(name, 0, visible=False))
     if closer.passed:  # what is off is too small beside the largest entry to be seen in one entry
         return check, judged.errors
     return (
@@ -347,6 +357,12 @@ def check_directions(
         ),
         judged.errors,
     )
+
+
+def _some(tensor: np.ndarray, gradient: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of the largest entry and of others drawn at random."""
+    some = rng.choice(tensor.size, min(_SAMPLE, tensor.size), replace=False)
+    return np.unique(np.append(some, int(np.abs(gradient).argmax())))
 
 
 def _locate(name: str, problem: Problem, gradient: np.ndarray, direction: np.ndarray, *, exact: bool) -> int:

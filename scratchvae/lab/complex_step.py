@@ -23,10 +23,20 @@ UNDERFLOW = float(np.finfo(np.float64).tiny) / IMAGINARY_STEP
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
 
-def imaginary_step(tensor: np.ndarray, direction: np.ndarray | tuple[np.intp, ...]) -> float:
+def imaginary_step(tensor: np.ndarray, direction: np.ndarray | tuple[int, ...]) -> float:
     """h for x + i h v: small beside 1, and beside the smallest entry (but zeros) of the tensor that moves. (19.2)
 
-    The direction has the tensor's shape, or is the index of one entry.
+    Parameters
+    ----------
+    tensor : ndarray
+        x, of any shape.
+    direction : ndarray or tuple of int
+        v, in the shape of the tensor, or the index of the one entry that moves.
+
+    Returns
+    -------
+    float
+        A power of two.
     """
     if isinstance(direction, tuple):
         ratios = np.abs(np.atleast_1d(tensor[direction]))

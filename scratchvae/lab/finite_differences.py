@@ -21,6 +21,9 @@ Outputs: TypeAlias = tuple[np.ndarray, ...]
 # one rounding alone is more than a verdict allows.
 _LARGEST_STEP = 2.0**-8
 _SMALLEST_STEP = 2.0**-20
+# What the central formula at the smallest step may leave out, relative to itself, of a feature that is no wider than a
+# few hundred such steps.
+_TRUNCATED = 1e-3
 # What an output is taken to be off by, relative to itself: a few roundings.
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
@@ -152,7 +155,8 @@ class _Line:
         error += abs(2 * half.bend - one.bend) / 2
         nearest = self.pair(self.smallest_step)
         if math.isfinite(nearest.central):
-            error += max(0.0, abs(fine - nearest.central) - nearest.rounding)
+            explained = nearest.rounding + _TRUNCATED * abs(nearest.central)
+            error += max(0.0, abs(fine - nearest.central) - explained)
         if not math.isfinite(fine + error):
             error = math.inf
         return Difference(fine, error, half.central - half.bend / 2, half.central + half.bend / 2, rounding)

@@ -209,7 +209,10 @@ class Layer:
         return self._by_name(returned)
 
     def gradients_later(self, cotangents: Outputs, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """As `gradients`, after forward was called with other numbers, and backward before; with a cache only."""
+        """As `gradients`, shapes as of the inputs, after forward was called with other numbers, and backward before.
+
+        Empty where there is no cache that could be another's.
+        """
         _, structure, cache = self._taken_apart(self.forward(*copy.deepcopy(self.inputs).values()))
         if structure is None or cache is None:
             return {}
@@ -235,7 +238,7 @@ class Layer:
             if unknown or missing:
                 raise ValueError(
                     f"{self.back} returns gradients by the names {', '.join(map(str, returned))}, expected "
-                    f"{', '.join(self.point)}"
+                    f"{', '.join(self.point)}; None, or the name in constant=, for an input that has no gradient"
                 )
             pairs = dict(returned)
         else:
@@ -253,7 +256,8 @@ class Layer:
         for name in self.left_alone:
             if pairs.get(name) is not None and not _is_float(self.inputs[name]):
                 raise ValueError(
-                    f"{self.back} returns a gradient for {name!r}, which is not a floating-point input; expected None"
+                    f"{self.back} returns a gradient for {name!r}, which is not a floating-point input; expected None, "
+                    "or an input of floats"
                 )
         found = {name: self._gradient(name, pairs[name]) for name in self.point if pairs[name] is not None}
         if not found:

@@ -22,6 +22,7 @@ __all__ = ["check_layer"]
 
 # A move that changes nothing but what was rounded.
 _LAST_DIGITS = 1e-12
+_MOVES = 5  # in which rounding hardly ever is the same
 _ONLY_ROUNDING = "zero but for rounding"
 _UNCONFIRMED = "by the complex step alone, of which differences see nothing"
 # Of a relative move that float64 resolves to six digits and float32 not at all. (18.8)
@@ -74,7 +75,7 @@ def check_layer(
             if work.directions:
                 check, errors[name] = check_directions(name, problem, work.directions, entry_rng, bar)
             else:
-                check, errors[name] = check_entries(name, problem, work.entries[name], bar)
+                check, errors[name] = check_entries(name, problem, work.entries[name], bar, plan.index)
             tensors.append(_settled(layer, problem, check, cotangents, entry_rng))
     if not scalar:
         rounding = [tensor.name for tensor in tensors if tensor.remark == _ONLY_ROUNDING]
@@ -180,22 +181,23 @@ def _settled(
         return [along, np.asarray(problem.complex_slope(check.name, direction)[0])]
 
     here = sources()
-    try:
-        for array in layer.point.values():
-            np.multiply(array, 1 + _LAST_DIGITS * rng.standard_normal(array.shape), out=array)
-        there = sources()
-    finally:
-        for name, array in kept.items():
-            layer.point[name][...] = array
-    if any(np.abs(b - a).max() > 0.1 * np.abs(a).max() for a, b in zip(here, there, strict=True)):
-        return replace(check, inconclusive=0, undecided=0, remark=_ONLY_ROUNDING)
+    for _ in range(_MOVES):
+        try:
+            for array in layer.point.values():
+                np.multiply(array, 1 + _LAST_DIGITS * rng.standard_normal(array.shape), out=array)
+            there = sources()
+        finally:
+            for name, array in kept.items():
+                layer.point[name][...] = array
+        if any(np.abs(b - a).max() > 0.1 * np.abs(a).max() for a, b in zip(here, there, strict=True)):
+            return replace(check, confirmed=True, undecided=0, remark=_ONLY_ROUNDING)
     if len(here) == 1:
         return check
     along, exact = here
     error = np.abs(along.sum() - exact) / max(np.abs(exact), np.linalg.norm(along))
     return replace(
         check,
-        inconclusive=0,
+        confirmed=True,
         undecided=0,
         complex_step_error=float(error),
         dismissed="",

@@ -49,13 +49,14 @@ def check_model(
     twin = make_model({**model.config(), "dtype": "float64"})
     twin.load_parameters({name: value.astype(np.float64) for name, value in model.parameters.items()})
     data_rng, noise_rng, entry_rng, batch_rng = spawn(plan.seed, 4)
-    x = _data(twin, check_integer("batch_size", batch_size), data_rng) if x is None else x
-    x = twin.check_x(x)
+    given = x is not None
+    x = twin.check_x(_data(twin, check_integer("batch_size", batch_size), data_rng) if x is None else x)
     samples = check_integer("num_samples", num_samples)
     noise = noise_rng.standard_normal((samples, len(x), twin.latent_dim))
 
     before = [array.copy() for array in (x, noise, twin.theta)]
     loss = _losses(twin, x, noise)
+    _whole(twin, loss)
     again = _losses(twin, x, noise)
     same = loss.value == again.value and all(
         np.array_equal(way[name], again.ways[label][name]) for label, way in loss.ways.items() for name in way
@@ -74,7 +75,7 @@ def check_model(
             if work.directions:
                 check, errors[name] = check_directions(name, problem, work.directions, entry_rng, bar)
             else:
-                check, errors[name] = check_entries(name, problem, work.entries[name], bar)
+                check, errors[name] = check_entries(name, problem, work.entries[name], bar, plan.index)
             tensors.append(check)
     if plan.index is None:
         tensors, loss_error = _check_batches(twin, tensors, x, samples, batch_rng)
@@ -89,9 +90,31 @@ def check_model(
         work.notes,
         target=f"a {type(model).__name__} with {model.theta.size:,} parameters",
         seed=plan.seed,
-        call=f"check_gradients(model{_settings(batch_size, num_samples)}",
+        call=f"check_gradients(model{', x' if given else ''}{_settings(batch_size, num_samples)}",
         errors=errors,
     )
+
+
+def _whole(twin: VAE | Autoencoder, loss: _Loss) -> None:
+    """A ValueError unless there is a finite gradient of every parameter, in its shape."""
+    what = type(twin).__name__
+    for label, way in loss.ways.items():
+        where = f" ({label})" if label else ""
+        if missing := [name for name in twin.parameters if name not in way]:
+            raise ValueError(
+                f"{what} gives no gradient of {missing[0]}{where}, expected one for every parameter"
+            )
+        for name, parameter in twin.parameters.items():
+            if way[name].shape != parameter.shape:
+                raise ValueError(
+                    f"{what} gives a gradient of {name}{where} of shape {way[name].shape}, expected {parameter.shape}"
+                )
+            if not np.isfinite(way[name]).all():
+                index = tuple(int(i) for i in np.argwhere(~np.isfinite(way[name]))[0])
+                raise ValueError(
+                    f"{what} gives {way[name][index]} in the gradient of {name}{where} at index {index}, expected "
+                    "finite numbers"
+                )
 
 
 def _settings(batch_size: int, num_samples: int) -> str:
