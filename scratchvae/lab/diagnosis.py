@@ -48,12 +48,13 @@ def diagnose(analytic: np.ndarray, oracle: np.ndarray, sizes: Iterable[int] = ()
     if not a.any():
         return "a missing term: zero everywhere"
     factor = float(a @ o / (o @ o))
-    if _alike(a, factor * o, abs(factor) * scale):
-        return "" if isclose(factor, 1, rel_tol=_ALIKE) else describe_factor(factor, sizes)
+    if _alike(a, factor * o, abs(factor) * scale) and not isclose(factor, 1, rel_tol=_ALIKE):
+        return describe_factor(factor, sizes)
     wrong = np.zeros(oracle.shape, bool)
     off = np.abs(a - o)
-    # What is off by less than differences could tell was found by the complex step.
-    wrong[known] = off > min(_ALIKE, 0.1 * float(off.max()) / scale) * scale
+    wrong[known] = off > min(_ALIKE * scale, 0.1 * float(off.max()))
+    if _alike(a, o, scale):  # off by less than differences could tell: the complex step has found it
+        return _in_places(analytic, oracle, wrong, known, sizes)
     return (
         _rearranged(analytic, oracle, scale, known)
         or _single_precision(a, o, scale)
