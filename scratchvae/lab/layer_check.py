@@ -10,9 +10,16 @@ import numpy as np
 
 from scratchvae.lab.comparison import COTANGENT_SCALES, Problem, check_directions, check_entries
 from scratchvae.lab.complex_step import imaginary_step, why_not_complex
-from scratchvae.lab.finite_differences import Outputs, step_scale
-from scratchvae.lab.gradient_report import COMPLEX_STEP_TOLERANCE, GradientReport, TensorCheck
+from scratchvae.lab.finite_differences import Outputs
+from scratchvae.lab.gradient_report import GradientReport, TensorCheck
 from scratchvae.lab.layer import Layer, name_of, named_inputs
+from scratchvae.lab.layer_laws import (
+    check_linear,
+    check_precision,
+    check_same_gradients,
+    check_same_outputs,
+    check_state,
+)
 from scratchvae.lab.plan import Plan
 from scratchvae.randomness import spawn
 from scratchvae.training.progress import Progress
@@ -25,9 +32,6 @@ _LAST_DIGITS = 1e-12
 _MOVES = 5  # in which rounding hardly ever is the same
 _ONLY_ROUNDING = "zero but for rounding"
 _UNCONFIRMED = "by the complex step alone, of which differences see nothing"
-# Of a relative move that float64 resolves to six digits and float32 not at all. (18.8)
-_TINY_MOVE = 2.0**-30
-_LOOKS = 4
 
 
 def check_layer(
@@ -45,13 +49,13 @@ def check_layer(
     layer = Layer(forward, backward, named_inputs(forward, inputs), constant, scalar=scalar)
     cotangent_rng, entry_rng = spawn(plan.seed, 2)
     answer = layer.answer()
-    _same_outputs(layer, answer.outputs, layer.answer().outputs)
+    check_same_outputs(layer, answer.outputs, layer.answer().outputs)
     cotangents = _cotangents(answer.outputs, cotangent, cotangent_rng, scalar=scalar)
     scales = (1.0,) if scalar else COTANGENT_SCALES
     raw = {scale: layer.gradients(tuple(scale * u for u in cotangents)) for scale in scales}
-    _same_gradients(layer, raw[1.0], layer.gradients(cotangents))
+    check_same_gradients(layer, raw[1.0], layer.gradients(cotangents))
     _note_none(layer, raw[1.0])
-    problems = _single_precision(layer, answer.outputs, raw[1.0], cotangents, entry_rng)
+    problems = check_precision(layer, answer.outputs, raw[1.0], cotangents, entry_rng)
     ways = {
         "" if scale == 1 else f"for a cotangent times {scale:g}": {
             name: gradient.astype(np.float64) / scale for name, gradient in gradients.items()
@@ -79,11 +83,11 @@ def check_layer(
                 check, errors[name] = check_entries(name, problem, work.entries[name], bar, plan.index)
             tensors.append(_settled(layer, problem, check, cotangents, entry_rng))
     if not scalar:
-        rounding = [tensor.name for tensor in tensors if tensor.remark == _ONLY_ROUNDING]
-        problems += _linear(layer, cotangents, rounding, entry_rng)
-        problems += _keeps_state(layer, cotangents, raw[1.0], entry_rng)
-    _same_outputs(layer, answer.outputs, layer.answer().outputs)
-    _same_gradients(layer, raw[1.0], layer.gradients(cotangents))
+        more_than_rounding = [tensor.name for tensor in tensors if tensor.remark != _ONLY_ROUNDING]
+        problems += check_linear(layer, cotangents, more_than_rounding, entry_rng)
+        problems += check_state(layer, cotangents, raw[1.0], entry_rng)
+    check_same_outputs(layer, answer.outputs, layer.answer().outputs)
+    check_same_gradients(layer, raw[1.0], layer.gradients(cotangents))
     zero = [t.name for t in tensors if t.passed and not t.remark and not raw[1.0][t.name].any()]
     notes = (*work.notes, *_notes(layer, why, tensors, zero))
     how = "gradient" if scalar else "backward"
@@ -132,26 +136,6 @@ def _cotangents(outputs: Outputs, given: Any, rng: np.random.Generator, *, scala
             "cotangent is zero everywhere, which any linear backward takes to zero: leave it out"
         )
     return checked
-
-
-def _same_outputs(layer: Layer, first: Outputs, second: Outputs) -> None:
-    if [output.shape for output in first] != [output.shape for output in second]:
-        raise ValueError(f"{layer.what} returns outputs of other shapes when called again; expected the same")
-    for one, other in zip(first, second, strict=True):
-        if one.tobytes() != other.tobytes():
-            raise ValueError(
-                f"{layer.what} is not deterministic: called twice with the same inputs, outputs differ by up to "
-                f"{np.abs(one - other).max():.3g}; pass its noise, or a seed, as an input"
-            )
-
-
-def _same_gradients(layer: Layer, first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> None:
-    for name, gradient in first.items():
-        if name not in second or gradient.tobytes() != second[name].tobytes():
-            raise ValueError(
-                f"{layer.back} is not deterministic: called twice with the same arguments, the gradients of {name!r} "
-                "differ; expected the same bits"
-            )
 
 
 def _note_none(layer: Layer, gradients: Mapping[str, np.ndarray]) -> None:
@@ -243,19 +227,6 @@ def _notes(layer: Layer, why: str, tensors: list[TensorCheck], zero: list[str]) 
     return notes
 
 
-def _keeps_state(
-    layer: Layer, cotangents: Outputs, right: Mapping[str, np.ndarray], rng: np.random.Generator
-) -> tuple[str, ...]:
-    """Whether a backward pass is another after forward was called elsewhere, or after backward itself."""
-    found = layer.gradients_later(cotangents, rng)
-    return tuple(
-        f"{layer.back} gives another gradient of {name!r} when {layer.what} was called with other numbers in between, "
-        f"or {layer.back} before: the cache is changed, or shared between calls; expected each to have its own"
-        for name, gradient in found.items()
-        if gradient.tobytes() != right[name].tobytes()
-    )
-
-
 def _sizes(layer: Layer, outputs: Outputs) -> tuple[int, ...]:
     """Numbers that a wrong constant may be made of: sizes of axes, and of whole arrays."""
     arrays = [*(value for value in layer.inputs.values() if isinstance(value, np.ndarray)), *outputs]
@@ -271,113 +242,3 @@ def _why_not_complex(layer: Layer, outputs: Outputs, rng: np.random.Generator) -
         if why := why_not_complex(lambda n=name, m=moved: layer.complex_outputs(n, m), outputs):  # type: ignore[misc]
             return why if len(layer.point) == 1 else f"given complex {name!r}, {why}"
     return ""
-
-
-def _linear(
-    layer: Layer, cotangents: Outputs, rounding: list[str], rng: np.random.Generator
-) -> tuple[str, ...]:
-    """Linear in the cotangent, but for gradients that are only rounding; and exactly zero for zero."""
-    found = []
-    others = tuple(rng.standard_normal(u.shape) for u in cotangents)
-    a, b = -0.75, 1.5
-    one, other = layer.gradients(cotangents), layer.gradients(others)
-    both = layer.gradients(tuple(a * u + b * w for u, w in zip(cotangents, others, strict=True)))
-    for name in one:
-        if name in rounding:
-            continue
-        if name not in other or name not in both:
-            found.append(f"{layer.back} returns None for {name!r} for some cotangents and not for others")
-            continue
-        scale = max(float(np.abs(part).max(initial=0)) for part in (a * one[name], b * other[name]))
-        off = np.abs(both[name] - (a * one[name] + b * other[name]))
-        if off.max(initial=0) > COMPLEX_STEP_TOLERANCE * scale:
-            index = tuple(int(i) for i in np.unravel_index(off.argmax(), off.shape))
-            found.append(
-                f"{layer.back} is not linear in the cotangent: for {name!r} at {index}, backward(−0.75 u + 1.5 w) "
-                f"differs from −0.75 backward(u) + 1.5 backward(w) by {off.max() / scale:.2g} of the largest entry"
-                if scale
-                else f"{layer.back} is not linear in the cotangent for {name!r}"
-            )
-    for name, gradient in layer.gradients(tuple(np.zeros_like(u) for u in cotangents)).items():
-        if gradient.any():
-            index = tuple(int(i) for i in np.argwhere(gradient)[0])
-            found.append(
-                f"{layer.back} gives {gradient[index]:.3g} for {name!r} at {index} where the cotangent is zero; "
-                "expected exactly zero"
-            )
-    return tuple(found)
-
-
-def _single_precision(
-    layer: Layer,
-    outputs: Outputs,
-    gradients: Mapping[str, np.ndarray],
-    cotangents: Outputs,
-    rng: np.random.Generator,
-) -> tuple[str, ...]:
-    """Where float64 is not kept: in dtypes, and in how forward answers to a tiny move. (18.8)"""
-    found = [
-        f"{layer.what} returns {output.dtype} for float64 inputs; expected float64 throughout"
-        for output in outputs
-        if output.dtype != np.float64
-    ]
-    found += [
-        f"{layer.back} returns {gradient.dtype} for {name!r}; expected float64 throughout"
-        for name, gradient in gradients.items()
-        if gradient.dtype != np.float64
-    ]
-    found += [f"{name} for {gradients_name}" for name, gradients_name in _grid(layer, gradients)]
-    for name, tensor in layer.point.items():
-        # Chance may make one of them look smooth.
-        if tensor.size and any(_rounds(layer, name, tensor, cotangents, rng) for _ in range(_LOOKS)):
-            found.append(
-                f"{layer.what} rounds to float32 on the way from {name!r}: a move of 1e-9 does not change it as a "
-                "larger one does"
-            )
-    return tuple(found)
-
-
-def _grid(layer: Layer, gradients: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
-    """Gradients that float32 holds exactly although their arithmetic did not, together with float32 in the cache."""
-    found = []
-    for name, gradient in gradients.items():
-        values = gradient[gradient != 0].astype(np.float64)
-        with np.errstate(over="ignore", under="ignore"):
-            if layer.float32_in_cache and values.size and (values.astype(np.float32) == values).all():
-                found.append(
-                    (f"{layer.back} works in float32 ({', '.join(layer.float32_in_cache)})", repr(name))
-                )
-    return found
-
-
-def _rounds(
-    layer: Layer, name: str, tensor: np.ndarray, cotangents: Outputs, rng: np.random.Generator
-) -> bool:
-    """Whether differences over a tiny step are nothing like those over two larger ones. (18.8)"""
-    direction = rng.standard_normal(tensor.shape)
-    direction *= step_scale(tensor) / np.abs(direction).max()
-    kept = tensor.copy()
-
-    def slopes(step: float) -> list[np.ndarray]:
-        try:
-            tensor[...] = kept + step * direction
-            above = layer.outputs()
-            tensor[...] = kept - step * direction
-            below = layer.outputs()
-        finally:
-            tensor[...] = kept
-        return [(up - down) / (2 * step) for up, down in zip(above, below, strict=True)]
-
-    with np.errstate(all="ignore"):
-        try:
-            tiny, small, large = slopes(_TINY_MOVE), slopes(2.0**-14), slopes(2.0**-12)
-        except (ArithmeticError, ValueError):  # the end of its domain is near: nothing can be said
-            return False
-    for one, other, third, output in zip(tiny, small, large, layer.outputs(), strict=True):
-        size = float(np.abs(other).max(initial=0))
-        smooth = np.abs(other - third).max(initial=0) <= 0.05 * size
-        # What float64 leaves of the difference: a few roundings of the output.
-        rounding = 64 * np.finfo(np.float64).eps / _TINY_MOVE * float(np.abs(output).max(initial=0))
-        if size > 0 and smooth and rounding < 0.1 * size and np.abs(one - other).max() > 0.5 * size:
-            return True
-    return False
