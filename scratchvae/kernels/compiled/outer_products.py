@@ -2,7 +2,7 @@
 
 One pass for both sums: a product a_i d_j is made once, and added, and squared and added. Rows where a_i is zero are
 left out: behind a relu they are half of all. Tasks share the rows of the result, and each number is one sum in the
-order of the rows of a and d. No flags: a number must get the same bits wherever it stands in a row.
+order of the rows of a and d.
 """
 
 from __future__ import annotations
@@ -12,60 +12,77 @@ from typing import Any
 import numpy as np
 
 from scratchvae.kernels.compiled.arrays import give_back, plain
+from scratchvae.kernels.compiled.listed_row import (
+    STEPS,
+    accumulate_listed_squares,
+    copy_panel,
+    new_panel,
+    panel_of,
+    panels_of,
+)
 from scratchvae.kernels.compiled.mathematics import inline
 from scratchvae.kernels.compiled.matmul import WORTHWHILE
 from scratchvae.kernels.compiled.threads import ParallelKernel
 
 __all__ = ["add_mean_and_squares", "add_outer_products", "add_shifted_rows"]
 
-AT_ONCE = (
-    64  # rows of d: with a thousand columns they stay in the second-level cache while all of a passes by
-)
 WORTHWHILE_NUMBERS = 20_000  # where each takes about a quarter of a nanosecond
-STEP = 4  # products per load and store of the sums; the registers hold no more
 
 
 @inline
-def _list_nonzero(a: Any, i: Any, begin: Any, end: Any, rows: Any, factors: Any) -> Any:
-    # Of column i: which rows from `begin` to `end` are not zero, and what they hold. Filled up to whole steps.
+def _list_nonzero(a: Any, unit: Any, begin: Any, end: Any, listed: Any) -> None:
+    # Which rows of column `unit` are not zero: how many, and which, from `begin` on.
     count = 0
-    for r in range(begin, end):
-        rows[count], factors[count] = r, a[r, i]  # the next one overwrites a zero: no branch
-        count += a[r, i] != 0
-    for extra in range(count, count + STEP - 1):
-        rows[extra], factors[extra] = rows[0], 0
-    return count
+    for r in range(end - begin):
+        listed[1 + count] = r  # the next one overwrites a zero: no branch
+        count += a[begin + r, unit] != 0
+    listed[0] = count
 
 
 @inline
-def _add_four(factors: Any, d0: Any, d1: Any, d2: Any, d3: Any, first: Any, second: Any) -> None:
-    a0, a1, a2, a3 = factors[0], factors[1], factors[2], factors[3]
-    for j in range(first.size):
-        p0, p1, p2, p3 = a0 * d0[j], a1 * d1[j], a2 * d2[j], a3 * d3[j]
-        first[j] += (p0 + p1) + (p2 + p3)
-        second[j] += (p0 * p0 + p1 * p1) + (p2 * p2 + p3 * p3)
+def _add_narrow(a: Any, d: Any, unit: Any, begin: Any, listed: Any, first: Any, second: Any) -> None:
+    for n in range(1, listed[0] + 1):
+        factor, row = a[begin + listed[n], unit], d[begin + listed[n]]
+        for j in range(first.size):
+            product = factor * row[j]
+            first[j] += product
+            second[j] += product * product
 
 
 def _add_outer_products(
     task: int, tasks: int, a: np.ndarray, d: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> None:
-    units = a.shape[1]
-    rows = np.empty(AT_ONCE + STEP, np.int64)
-    factors = np.empty(AT_ONCE + STEP, a.dtype)
-    for begin in range(0, len(a), AT_ONCE):
-        end = min(begin + AT_ONCE, len(a))
-        for i in range(units * task // tasks, units * (task + 1) // tasks):
-            count = _list_nonzero(a, i, begin, end, rows, factors)
-            for n in range(0, count, STEP):
-                _add_four(
-                    factors[n:],
-                    d[rows[n]],
-                    d[rows[n + 1]],
-                    d[rows[n + 2]],
-                    d[rows[n + 3]],
-                    first[i],
-                    second[i],
-                )
+    begin, end, columns = a.shape[1] * task // tasks, a.shape[1] * (task + 1) // tasks, d.shape[1]
+    panels, panel = panels_of(columns, d.itemsize), new_panel(d)
+    steps = np.empty((end - begin, STEPS + 1), np.int32)
+    lists, numbers, rows = steps.reshape(-1), a.reshape(-1), panel.reshape(-1)
+    sums, squares = first.reshape(-1), second.reshape(-1)
+    for row in range(0, len(a), STEPS):
+        stop = min(row + STEPS, len(a))
+        for unit in range(begin, end):
+            _list_nonzero(a, unit, row, stop, steps[unit - begin])
+            if panels == 0:
+                _add_narrow(a, d, unit, row, steps[unit - begin], first[unit], second[unit])
+        for p in range(panels):
+            column, after, halves, last = panel_of(p, columns, d.itemsize)
+            copy_panel(d, row, stop, column, after, panel)
+            for unit in range(begin, end):
+                if steps[unit - begin, 0]:
+                    accumulate_listed_squares(
+                        halves,
+                        last,
+                        lists,
+                        (unit - begin) * (STEPS + 1) + 1,
+                        np.int64(steps[unit - begin, 0]),
+                        numbers,
+                        row * a.shape[1] + unit,
+                        a.shape[1],
+                        rows,
+                        panel.shape[1],
+                        sums,
+                        squares,
+                        unit * columns + column,
+                    )
 
 
 @inline
