@@ -1,11 +1,11 @@
 # mypy: ignore-errors
 # (numba and llvmlite hand around objects that their type hints do not know.)
-"""The innermost piece of `outer_products`: one row of both sums in the processor's registers, over a list of steps.
+"""One row of a result in the processor's registers, while listed steps of a reduction are added to it.
 
-Behind a relu half of all numbers are zero, but no two units have their zeros in the same draws, and the four rows of a
+Behind a relu half of all numbers are zero, but no two rows have their zeros at the same places, and the four rows of a
 tile of `tile.py` hardly ever have one in common. One row alone can leave out each of its zeros. What it needs of the
-other factor should then lie in the first-level cache, for every step loads it again. As there a loop in the compiler's
-intermediate language, for the same reason. (11.3)
+other factor should then lie in the first-level cache, for every step loads it again: in a panel of 64 rows. As there a
+loop in the compiler's intermediate language, for the same reason. (10.8) (11.3)
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from scratchvae.kernels.compiled.tile import _CONTRACT, _INDEX, VECTOR_BYTES, _b
 
 __all__ = [
     "STEPS",
+    "accumulate_listed_row",
     "accumulate_listed_squares",
     "copy_panel",
     "new_panel",
@@ -69,6 +70,43 @@ def copy_panel(source: Any, first_row: Any, last_row: Any, begin: Any, end: Any,
 
 
 @intrinsic
+def accumulate_listed_row(
+    typing_context: Any,
+    halves: Any,
+    last: Any,
+    steps: Any,
+    first_step: Any,
+    num_steps: Any,
+    a: Any,
+    a_start: Any,
+    a_step: Any,
+    b: Any,
+    b_step: Any,
+    start: Any,
+    out: Any,
+) -> Any:
+    """out[j] += Σ_k a[k] b[k, j] for listed k and a row of columns j. (10.8)
+
+    Parameters
+    ----------
+    halves : int
+        1 to 2 ROW_WIDTH half vectors of columns: whole ones, and a half at the end if odd.
+    last : int
+        The first column of the last vector, which at the right edge of a matrix moves to the left.
+    steps : ndarray of int32
+        The list: k upwards.
+    first_step, num_steps : int
+        Where the list begins, and its length, at least 1.
+    a, b, out : ndarray
+        Of one dtype, C-contiguous; the columns of b stand side by side.
+    a_start, a_step, b_step, start : int
+        Where a[0] stands, from a[k] to a[k + 1], from b[k, j] to b[k + 1, j], and where the row of the sums starts.
+    """
+    i = types.int64
+    return types.void(i, i, steps, i, i, a, i, i, b, i, i, out), _generate
+
+
+@intrinsic
 def accumulate_listed_squares(
     typing_context: Any,
     halves: Any,
@@ -81,49 +119,36 @@ def accumulate_listed_squares(
     a_step: Any,
     b: Any,
     b_step: Any,
-    first: Any,
-    second: Any,
     start: Any,
+    out: Any,
+    squares: Any,
 ) -> Any:
-    """first[j] += Σ_k a[k] b[k, j] and second[j] += Σ_k (a[k] b[k, j])² for listed k and a row of columns j. (11.3)
-
-    Parameters
-    ----------
-    halves : int
-        1 to 2 ROW_WIDTH half vectors of columns: whole ones, and a half at the end if odd.
-    last : int
-        The first column of the last vector, which at the right edge of a matrix moves to the left.
-    steps : ndarray of int32
-        The list: k upwards.
-    first_step, num_steps : int
-        Where the list begins, and its length, at least 1.
-    a, b, first, second : ndarray
-        Of one dtype, C-contiguous; the columns of b stand side by side.
-    a_start, a_step, b_step, start : int
-        Where a[0] stands, from a[k] to a[k + 1], from b[k, j] to b[k + 1, j], and where both sums' row starts.
-    """
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        def pointer(index: int, start: ir.Value) -> ir.Value:
-            array = context.make_array(signature.args[index])(context, builder, arguments[index])
-            return builder.gep(array.data, [start])
-
-        halves, last, _, first_step, count, _, a_start, a_step, _, b_step, _, _, start = arguments
-        b_first = pointer(8, ir.Constant(_INDEX, 0))
-        factors = pointer(2, first_step), count, pointer(5, a_start), a_step, b_first, b_step
-        done = builder.append_basic_block("done")
-        choice = builder.switch(halves, done)
-        for number in range(1, 2 * ROW_WIDTH + 1):
-            block = builder.append_basic_block(f"halves{number}")
-            choice.add_case(ir.Constant(halves.type, number), block)
-            builder.position_at_end(block)
-            _emit_row(builder, number, last, factors, (pointer(10, start), pointer(11, start)))
-            builder.branch(done)
-        builder.position_at_end(done)
-        return context.get_dummy_value()
-
+    """The same, and squares[j] += Σ_k (a[k] b[k, j])², whose row starts where that of `out` does. (11.3)"""
     i = types.int64
-    return types.void(i, i, steps, i, i, a, i, i, b, i, first, second, i), generate
+    return types.void(i, i, steps, i, i, a, i, i, b, i, i, out, squares), _generate
+
+
+def _generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+    """Write the loops for all widths, and the choice among them."""
+
+    def pointer(index: int, start: ir.Value) -> ir.Value:
+        array = context.make_array(signature.args[index])(context, builder, arguments[index])
+        return builder.gep(array.data, [start])
+
+    halves, last, _, first_step, count, _, a_start, a_step, _, b_step, start, *results = arguments
+    b_first = pointer(8, ir.Constant(_INDEX, 0))
+    factors = pointer(2, first_step), count, pointer(5, a_start), a_step, b_first, b_step
+    sums = [pointer(11 + result, start) for result in range(len(results))]
+    done = builder.append_basic_block("done")
+    choice = builder.switch(halves, done)
+    for number in range(1, 2 * ROW_WIDTH + 1):
+        block = builder.append_basic_block(f"halves{number}")
+        choice.add_case(ir.Constant(halves.type, number), block)
+        builder.position_at_end(block)
+        _emit_row(builder, number, last, factors, sums)
+        builder.branch(done)
+    builder.position_at_end(done)
+    return context.get_dummy_value()
 
 
 def _emit_row(
@@ -131,9 +156,9 @@ def _emit_row(
     halves: int,
     last: ir.Value,
     factors: tuple[ir.Value, ...],
-    sums: tuple[ir.Value, ir.Value],
+    sums: list[ir.Value],
 ) -> None:
-    """Write the loop over the list for a row of so many half vectors."""
+    """Write the loop over the list for a row of so many half vectors, of one sum or of two."""
     steps, count, a_first, a_step, b_first, b_step = factors
     scalar = b_first.type.pointee
     size = _bytes_of(scalar)
@@ -152,7 +177,7 @@ def _emit_row(
     loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
     builder.branch(loop)
 
-    # One step: a number of a, the vectors of a row of b; each product is added to one sum, and its square to the other.
+    # One step: a number of a, the vectors of a row of b; each product is added to the sum, and its square to the other.
     builder.position_at_end(loop)
 
     def carried(before: ir.Value) -> ir.Value:
@@ -160,23 +185,23 @@ def _emit_row(
         value.add_incoming(before, entry)
         return value
 
-    left, step, (first, second) = (
-        carried(count),
-        carried(steps),
-        [[carried(v) for v in row] for row in loaded],
-    )
+    left, step = carried(count), carried(steps)
+    now = [[carried(value) for value in row] for row in loaded]
     k = builder.sext(builder.load(step), _INDEX)
     number = builder.load(builder.gep(a_first, [builder.mul(k, a_step)]))
     b_row = builder.gep(b_first, [builder.mul(k, b_step)])
-    new: tuple[list[ir.Value], list[ir.Value]] = [], []
+    new: list[list[ir.Value]] = [[] for _ in sums]
+    contracted = _CONTRACT if len(sums) == 1 else ()  # a product that is squared too is rounded once for both
     for v in columns:
         vector = builder.load(vector_at(b_row, v), align=size)
-        product = builder.fmul(_broadcast(builder, number, kinds[v]), vector)
-        square = builder.fmul(product, product, flags=_CONTRACT)
-        new[0].append(builder.fadd(first[v], product))
-        new[1].append(builder.fadd(second[v], square, flags=_CONTRACT))
-        first[v].add_incoming(new[0][v], loop)
-        second[v].add_incoming(new[1][v], loop)
+        product = builder.fmul(_broadcast(builder, number, kinds[v]), vector, flags=contracted)
+        new[0].append(builder.fadd(now[0][v], product, flags=contracted))
+        if len(sums) == 2:
+            square = builder.fmul(product, product, flags=_CONTRACT)
+            new[1].append(builder.fadd(now[1][v], square, flags=_CONTRACT))
+    for row, values in zip(now, new, strict=True):
+        for v in columns:
+            row[v].add_incoming(values[v], loop)
     left_after = builder.sub(left, ir.Constant(_INDEX, 1))
     left.add_incoming(left_after, loop)
     step.add_incoming(builder.gep(step, [ir.Constant(_INDEX, 1)]), loop)

@@ -79,9 +79,9 @@ def _add_outer_products(
                         a.shape[1],
                         rows,
                         panel.shape[1],
+                        unit * columns + column,
                         sums,
                         squares,
-                        unit * columns + column,
                     )
 
 
