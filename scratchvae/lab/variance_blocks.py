@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -292,24 +292,26 @@ class MinibatchPasses:
     def measure(self, samples: Samples, group: Group) -> BlockMoments:
         """Moments of the gradient, per sample, over one block of draws. (11.4) (11.8) (11.12)"""
         dmean, dlog_var, decoder = self.posterior_gradients(samples, group)
-        variances = {}
         estimates = len(dmean)
-        # By example: (B, E, 2 L)
-        gradients = np.concatenate([dmean, dlog_var], axis=-1, dtype=np.float64).swapaxes(0, 1)
-        mean = gradients.mean(axis=1)
-        centred = gradients - mean[:, None]
-        covariance = centred.swapaxes(1, 2) @ centred * (group.samples / (estimates - 1))
-        metric: Any = 0
-        for name, squared_inputs, jacobian in self._encoder_jacobians:
-            spread = np.maximum((jacobian * (covariance @ jacobian)).sum(axis=1), 0)
-            variances[f"{name}.weight"] = squared_inputs.T @ spread
-            variances[f"{name}.bias"] = spread.sum(axis=0)
-            # Weights and bias: Σ over i and j of (a_i δ_j)², and of δ_j²                    (11.8)
-            loudness = 1 + squared_inputs.sum(axis=1)
-            metric = metric + loudness[:, None, None] * (jacobian @ jacobian.swapaxes(1, 2))
-        squares = ((centred @ metric) * centred).sum(axis=(0, 2))
-        squares *= group.samples * estimates / (estimates - 1)
-        dmean, dlog_var = np.split(mean, 2, axis=-1)
+        scale = group.samples / (estimates - 1)
+        mean, squares = np.empty((len(self.x), 2 * self.mean.shape[1])), np.zeros(estimates)
+        spreads = [np.empty((len(self.x), jacobian.shape[2])) for _, _, jacobian in self._encoder_jacobians]
+        for b, metric in enumerate(self._metrics):
+            gradients = np.concatenate([dmean[:, b], dlog_var[:, b]], axis=1, dtype=np.float64)
+            mean[b] = gradients.mean(axis=0)
+            centred = gradients - mean[b]
+            squares += (kernels.matmul(centred, metric) * centred).sum(axis=1)
+            covariance = scale * kernels.matmul_transposed_left(centred, centred)
+            for spread, (_, _, jacobian) in zip(spreads, self._encoder_jacobians, strict=True):
+                spread[b] = (jacobian[b] * kernels.matmul(covariance, jacobian[b])).sum(axis=0)
+        variances = {}
+        for spread, (name, squared_inputs, _) in zip(spreads, self._encoder_jacobians, strict=True):
+            variances[f"{name}.weight"] = kernels.matmul_transposed_left(
+                squared_inputs, np.maximum(spread, 0)
+            )
+            variances[f"{name}.bias"] = np.maximum(spread, 0).sum(axis=0)
+        dmean, dlog_var = np.split(mean, 2, axis=1)
+        squares *= scale * estimates
         return BlockMoments({**decoder.variances, **variances}, decoder.means, dmean, dlog_var, squares)
 
     @cached_property
@@ -325,6 +327,16 @@ class MinibatchPasses:
             (name, inputs.astype(np.float64) ** 2, delta.swapaxes(0, 1).astype(np.float64, order="C"))
             for name, inputs, delta in self._encoder_deltas(units[..., :latents], units[..., latents:])
         ]
+
+    @cached_property
+    def _metrics(self) -> np.ndarray:
+        """J Jᵀ of each example, (B, 2 L, 2 L), weighted by the squares of each layer's inputs and added up. (11.12)"""
+        metrics = np.zeros((len(self.x), *2 * (2 * self.mean.shape[1],)))
+        for _, squared_inputs, jacobian in self._encoder_jacobians:
+            # Weights and bias: Σ over i and j of (a_i δ_j)², and of δ_j²                    (11.8)
+            for b, loudness in enumerate(1 + squared_inputs.sum(axis=1)):
+                metrics[b] += loudness * kernels.matmul_transposed_right(jacobian[b], jacobian[b])
+        return metrics
 
     def _encoder_deltas(
         self, dmean: np.ndarray, dlog_var: np.ndarray
