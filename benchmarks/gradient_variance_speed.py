@@ -164,7 +164,7 @@ def fastest(found, name):
     return max(settings, key=lambda key: statistics.median(found[key]), default=None)
 
 
-def agreement(vae, x, estimator, draws):
+def agreement(vae, x, estimator, draws, own_draws):
     """Of each tensor the two traces of the variance, their standard errors, and the distance in standard errors."""
     peer = TorchGradients(vae, x, estimator)
     peer.torch.manual_seed(0)
@@ -177,7 +177,7 @@ def agreement(vae, x, estimator, draws):
                 for name, (first, second) in sums.items()
             }
         )
-    mine, rows = ours(vae, x, estimator, draws), []
+    mine, rows = ours(vae, x, estimator, own_draws), []
     for name in vae.parameters:
         traces = np.array([((q - s**2 / size) / (size - 1)).sum() for s, q in (b[name] for b in blocks)])
         trace, error = traces.mean(), traces.std(ddof=1) / np.sqrt(BLOCKS)
@@ -246,7 +246,7 @@ def measure(estimator, options):
             "least": round(min(ratios), 1),
             "most": round(max(ratios), 1),
         }
-        record["agreement"] = agreement(vae, x, estimator, options.compared)
+        record["agreement"] = agreement(vae, x, estimator, options.compared, options.draws)
     return record
 
 
@@ -259,7 +259,9 @@ def main():
         "--draws", type=int, default=81_920, help="of each turn of scratchvae, 20 blocks (default: 81,920)"
     )
     parser.add_argument("--torch-draws", type=int, default=256, help="the same of torch (default: 256)")
-    parser.add_argument("--compared", type=int, default=8_000, help="draws of either for the agreement")
+    parser.add_argument(
+        "--compared", type=int, default=8_000, help="draws of torch for the agreement (default: 8,000)"
+    )
     parser.add_argument(
         "--alone", choices=ESTIMATORS, help="one measurement for its memory, and write nothing"
     )

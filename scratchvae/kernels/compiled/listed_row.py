@@ -43,12 +43,11 @@ def panels_of(columns: Any, itemsize: Any) -> Any:
 
 @register_jitable
 def panel_of(number: Any, columns: Any, itemsize: Any) -> Any:
-    """Return a panel's first column and the one after its last, its half vectors, and where the last vector begins."""
+    """Return a panel's first column, the one after its last, and how many vectors it has."""
     vector = VECTOR_BYTES // itemsize
     vectors, panels = -(-columns // vector), panels_of(columns, itemsize)
-    begin, end = vectors * number // panels * vector, min(columns, vectors * (number + 1) // panels * vector)
-    halves = -(-(end - begin) // (vector // 2))
-    return begin, end, halves, end - begin - vector // 2 * (2 - halves % 2)
+    first, last = vectors * number // panels, vectors * (number + 1) // panels
+    return first * vector, min(columns, last * vector), last - first
 
 
 @register_jitable
@@ -72,7 +71,7 @@ def copy_panel(source: Any, first_row: Any, last_row: Any, begin: Any, end: Any,
 @intrinsic
 def accumulate_listed_row(
     typing_context: Any,
-    halves: Any,
+    vectors: Any,
     last: Any,
     steps: Any,
     first_step: Any,
@@ -89,10 +88,11 @@ def accumulate_listed_row(
 
     Parameters
     ----------
-    halves : int
-        1 to 2 ROW_WIDTH half vectors of columns: whole ones, and a half at the end if odd.
+    vectors : int
+        1 to ROW_WIDTH, of columns.
     last : int
-        The first column of the last vector, which at the right edge of a matrix moves to the left.
+        The first column of the last vector, which at the right edge of a matrix moves to the left: columns that then
+        belong to two vectors get the same sums twice.
     steps : ndarray of int32
         The list: k upwards.
     first_step, num_steps : int
@@ -109,7 +109,7 @@ def accumulate_listed_row(
 @intrinsic
 def accumulate_listed_squares(
     typing_context: Any,
-    halves: Any,
+    vectors: Any,
     last: Any,
     steps: Any,
     first_step: Any,
@@ -135,15 +135,15 @@ def _generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: An
         array = context.make_array(signature.args[index])(context, builder, arguments[index])
         return builder.gep(array.data, [start])
 
-    halves, last, _, first_step, count, _, a_start, a_step, _, b_step, start, *results = arguments
+    vectors, last, _, first_step, count, _, a_start, a_step, _, b_step, start, *results = arguments
     b_first = pointer(8, ir.Constant(_INDEX, 0))
     factors = pointer(2, first_step), count, pointer(5, a_start), a_step, b_first, b_step
     sums = [pointer(11 + result, start) for result in range(len(results))]
     done = builder.append_basic_block("done")
-    choice = builder.switch(halves, done)
-    for number in range(1, 2 * ROW_WIDTH + 1):
-        block = builder.append_basic_block(f"halves{number}")
-        choice.add_case(ir.Constant(halves.type, number), block)
+    choice = builder.switch(vectors, done)
+    for number in range(1, ROW_WIDTH + 1):
+        block = builder.append_basic_block(f"vectors{number}")
+        choice.add_case(ir.Constant(vectors.type, number), block)
         builder.position_at_end(block)
         _emit_row(builder, number, last, factors, sums)
         builder.branch(done)
@@ -153,24 +153,21 @@ def _generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: An
 
 def _emit_row(
     builder: ir.IRBuilder,
-    halves: int,
+    vectors: int,
     last: ir.Value,
     factors: tuple[ir.Value, ...],
     sums: list[ir.Value],
 ) -> None:
-    """Write the loop over the list for a row of so many half vectors, of one sum or of two."""
+    """Write the loop over the list for a row of so many vectors, of one sum or of two."""
     steps, count, a_first, a_step, b_first, b_step = factors
     scalar = b_first.type.pointee
     size = _bytes_of(scalar)
     lanes = VECTOR_BYTES // size
-    kinds = [ir.VectorType(scalar, lanes)] * (halves // 2) + [ir.VectorType(scalar, lanes // 2)] * (
-        halves % 2
-    )
-    columns = range(len(kinds))
+    kind, columns = ir.VectorType(scalar, lanes), range(vectors)
 
     def vector_at(row: ir.Value, v: int) -> ir.Value:
         offset = last if v == columns[-1] else ir.Constant(_INDEX, v * lanes)
-        return builder.bitcast(builder.gep(row, [offset]), kinds[v].as_pointer())
+        return builder.bitcast(builder.gep(row, [offset]), kind.as_pointer())
 
     loaded = [[builder.load(vector_at(row, v), align=size) for v in columns] for row in sums]
     entry = builder.basic_block
@@ -194,7 +191,7 @@ def _emit_row(
     contracted = _CONTRACT if len(sums) == 1 else ()  # a product that is squared too is rounded once for both
     for v in columns:
         vector = builder.load(vector_at(b_row, v), align=size)
-        product = builder.fmul(_broadcast(builder, number, kinds[v]), vector, flags=contracted)
+        product = builder.fmul(_broadcast(builder, number, kind), vector, flags=contracted)
         new[0].append(builder.fadd(now[0][v], product, flags=contracted))
         if len(sums) == 2:
             square = builder.fmul(product, product, flags=_CONTRACT)

@@ -23,6 +23,7 @@ from scratchvae.kernels.compiled.listed_row import (
 from scratchvae.kernels.compiled.mathematics import inline
 from scratchvae.kernels.compiled.matmul import WORTHWHILE
 from scratchvae.kernels.compiled.threads import ParallelKernel
+from scratchvae.kernels.compiled.tile import VECTOR_BYTES
 
 __all__ = ["add_mean_and_squares", "add_outer_products", "add_shifted_rows"]
 
@@ -64,13 +65,13 @@ def _add_outer_products(
             if panels == 0:
                 _add_narrow(a, d, unit, row, steps[unit - begin], first[unit], second[unit])
         for p in range(panels):
-            column, after, halves, last = panel_of(p, columns, d.itemsize)
+            column, after, vectors = panel_of(p, columns, d.itemsize)
             copy_panel(d, row, stop, column, after, panel)
             for unit in range(begin, end):
                 if steps[unit - begin, 0]:
                     accumulate_listed_squares(
-                        halves,
-                        last,
+                        vectors,
+                        after - column - VECTOR_BYTES // d.itemsize,
                         lists,
                         (unit - begin) * (STEPS + 1) + 1,
                         np.int64(steps[unit - begin, 0]),

@@ -142,15 +142,15 @@ def multiply_listed_rows(left: Any, right: Any, out: Any, part: Any) -> None:
             out[i, first:last] = 0
             _list_row(left[i], size, steps[i - begin])
         for p in range(panels_of(last - first, out.itemsize)):
-            column, after, halves, last_vector = panel_of(p, last - first, out.itemsize)
+            column, after, vectors = panel_of(p, last - first, out.itemsize)
             for block in range(blocks):
                 k = block * size
                 copy_panel(right, k, min(k + size, depth), first + column, first + after, panel)
                 for i in range(begin, end):
                     if steps[i - begin, block, 0]:
                         accumulate_listed_row(
-                            halves,
-                            last_vector,
+                            vectors,
+                            after - column - VECTOR_BYTES // out.itemsize,
                             lists,
                             ((i - begin) * blocks + block) * (STEPS + 1) + 1,
                             np.int64(steps[i - begin, block, 0]),
