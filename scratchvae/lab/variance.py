@@ -28,7 +28,8 @@ __all__ = ["GradientVariance", "Tail", "gradient_variance"]
 # Draws are split into this many blocks; the spread of the blocks' variances is the standard error. Twenty
 # know a standard error to about a sixth of itself, and cost a twentieth of the degrees of freedom at most.
 _BLOCKS = 20
-# The longest block, so that one example's draws always fit into the rows of one pass.
+# The longest block: what is done once for each is then little beside its draws, and an estimator that passes the
+# decoder itself needs a few hundred megabytes at most.
 _LONGEST_BLOCK = 4096
 
 
