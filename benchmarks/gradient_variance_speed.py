@@ -256,7 +256,7 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--draws", type=int, default=81_920, help="of each turn of scratchvae, 20 blocks (default: 81,920)"
+        "--draws", type=int, default=61_440, help="of each turn of scratchvae, 20 blocks (default: 61,440)"
     )
     parser.add_argument("--torch-draws", type=int, default=256, help="the same of torch (default: 256)")
     parser.add_argument(
