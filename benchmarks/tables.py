@@ -384,8 +384,8 @@ def importance_weighted() -> str:
     note = (
         "\nNats per image; 5,000 samples an image, ± standard error over as many images as stated, evenly spread over "
         "the test set, and the median over them of the effective number of samples; −ELBO over all of it; seed "
-        f"{first['seed']}; threads: {first['threads']}. Processor time of all 3,280 epochs of MNIST, by fifty steps on "
-        f"a quiet machine: {times}. "
+        f"{first['seed']}; threads: {first['threads']}. Processor time of all 3,280 epochs of MNIST, by fifty steps, "
+        f"with most other work paused: {times}. "
     )
     return _markdown(columns, rows) + note + _environment(twin).strip() + "\n"
 
