@@ -382,10 +382,10 @@ def importance_weighted() -> str:
     hours = {entry: 3280 * each / 3600 for entry, each in record["processor_seconds_an_epoch"].items()}
     times = ", ".join(f"{entry} {time:,.1f} h" for entry, time in hours.items())
     note = (
-        "\nNats per image; 5,000 samples an image, ± standard error over the first images of the test set, as many as "
-        "stated, and the median over them of the effective number of samples; −ELBO over all of the test set; seed "
-        f"{first['seed']}; threads: {first['threads']}. Processor time of all 3,280 epochs of MNIST, by fifty steps on "
-        f"a quiet machine: {times}. "
+        "\nNats per image; 5,000 samples an image, ± standard error over as many images as stated, evenly spread over "
+        "the test set, and the median over them of the effective number of samples; −ELBO over all of it; seed "
+        f"{first['seed']}; threads: {first['threads']}. Processor time of all 3,280 epochs of MNIST, by fifty steps, "
+        f"with most other work paused: {times}. "
     )
     return _markdown(columns, rows) + note + _environment(twin).strip() + "\n"
 
