@@ -1,12 +1,13 @@
 """Mean and variance of every weight's gradient over the noise: scratchvae against torch.func.vmap(grad).
 
-    SCRATCHVAE_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/gradient_variance_speed.py
+    python benchmarks/gradient_variance_speed.py
 
 784-400-20, relu, one image; a sample is one draw of the noise for it, and what is measured is the same for both: mean
 and variance of all 652,824 entries of the gradient. PyTorch (`pip install '.[peers]'`, optional) computes the gradients
-of a chunk of draws at once and adds them and their squares up; chunks of several sizes, for the best depends on the
-machine. The two take turns; a rate is samples per CPU second, which other work on the machine disturbs less than the
-clock, and the ratio is the median over rounds of that within a round. Memory is that of a process of its own.
+of a chunk of draws at once and adds them and their squares up. Either runs in processes of its own, one for each number
+of threads, and they take turns; a rate is samples per second by the clock. The best number of threads and the best
+chunk depend on the machine, so all are tried, and of each the one with the highest median is compared: the ratio is the
+median over rounds of that within a round. Memory is that of a process that measures once.
 Writes benchmarks/results/gradient_variance_speed.json.
 """
 
@@ -31,7 +32,9 @@ from scratchvae.training.run_directory import versions
 RESULT = Path(__file__).parent / "results" / "gradient_variance_speed.json"
 SIZES = (784, (400,), 20)
 ESTIMATORS = ("pathwise", "score-function")
-CHUNKS = (4, 8, 32, 128)  # draws whose gradients torch holds at once: 2.6 MB each
+CHUNKS = (4, 8, 16, 32, 128)  # draws whose gradients torch holds at once: 2.6 MB each
+THREADS = (1, 2)
+REST_SECONDS = 0.2  # for the threads of the turn before to go to sleep
 BLOCKS = 20  # of torch's draws, for a standard error, as ours
 
 
@@ -47,7 +50,6 @@ class TorchGradients:
     def __init__(self, vae, x, estimator):
         import torch
 
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
         self.torch = torch
         self.parameters = {name: torch.tensor(value) for name, value in vae.parameters.items()}
         data = torch.tensor(x)
@@ -88,15 +90,84 @@ def ours(vae, x, estimator, draws):
     return sv.gradient_variance(vae, x, (estimator,), draws, rng=0)
 
 
-def rate(function, draws):
-    start = time.process_time()
-    function()
-    return draws / (time.process_time() - start)
+class Contestant:
+    """One of the two in a process of its own, which computes when it is told to and says how many seconds it took."""
+
+    def __init__(self, name, threads):
+        number = {key: str(threads) for key in ("OMP_NUM_THREADS", "SCRATCHVAE_NUM_THREADS")}
+        self.name, self.threads = name, threads
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | number,
+        )
+
+    def rate(self, estimator, draws, chunk=0):
+        """Samples per second."""
+        time.sleep(REST_SECONDS)
+        self.process.stdin.write(json.dumps([estimator, draws, chunk]) + "\n")
+        self.process.stdin.flush()
+        return draws / json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def agreement(vae, x, estimator, draws):
+def serve(name):
+    """Do what a `Contestant` is told, line by line."""
+    vae, x = setting()
+    peers = {}
+    for line in sys.stdin:
+        estimator, draws, chunk = json.loads(line)
+        if name == "torch" and estimator not in peers:
+            peers[estimator] = TorchGradients(vae, x, estimator)
+        start = time.perf_counter()
+        if name == "torch":
+            peers[estimator].sums(draws, chunk)
+        else:
+            ours(vae, x, estimator, draws)
+        print(json.dumps(time.perf_counter() - start), flush=True)
+
+
+def rates(estimator, options):
+    """{(contestant, threads, chunk): samples per second of each round}"""
+    has_torch = importlib.util.find_spec("torch") is not None
+    contestants = [
+        Contestant(name, threads)
+        for name in ("scratchvae", *["torch"] * has_torch)
+        for threads in THREADS
+        if threads <= os.cpu_count()
+    ]
+    turns = [
+        (contestant, chunk)
+        for contestant in contestants
+        for chunk in (CHUNKS if contestant.name == "torch" else (0,))
+    ]
+    found = {(contestant.name, contestant.threads, chunk): [] for contestant, chunk in turns}
+    for contestant, chunk in turns:
+        contestant.rate(estimator, chunk or 2_000, chunk)  # compiles
+    for _ in range(options.rounds):
+        for contestant, chunk in turns:
+            draws = options.torch_draws if chunk else options.draws
+            found[contestant.name, contestant.threads, chunk].append(contestant.rate(estimator, draws, chunk))
+    for contestant in contestants:
+        contestant.close()
+    return found
+
+
+def fastest(found, name):
+    """The setting of a contestant with the highest median rate, or None if it is not there."""
+    settings = [key for key in found if key[0] == name]
+    return max(settings, key=lambda key: statistics.median(found[key]), default=None)
+
+
+def agreement(vae, x, estimator, draws, own_draws):
     """Of each tensor the two traces of the variance, their standard errors, and the distance in standard errors."""
     peer = TorchGradients(vae, x, estimator)
+    peer.torch.manual_seed(0)
     size, blocks = draws // BLOCKS, []
     for _ in range(BLOCKS):
         sums = peer.sums(size, 8)
@@ -106,7 +177,7 @@ def agreement(vae, x, estimator, draws):
                 for name, (first, second) in sums.items()
             }
         )
-    mine, rows = ours(vae, x, estimator, draws), []
+    mine, rows = ours(vae, x, estimator, own_draws), []
     for name in vae.parameters:
         traces = np.array([((q - s**2 / size) / (size - 1)).sum() for s, q in (b[name] for b in blocks)])
         trace, error = traces.mean(), traces.std(ddof=1) / np.sqrt(BLOCKS)
@@ -146,35 +217,36 @@ def alone(estimator, draws):
 
 def measure(estimator, options):
     vae, x = setting()
-    ours(vae, x, estimator, 2_000)  # compiles
-    mine, theirs = [], {chunk: [] for chunk in CHUNKS}
-    peer = TorchGradients(vae, x, estimator) if importlib.util.find_spec("torch") else None
-    if peer is not None:
-        for chunk in CHUNKS:
-            peer.sums(chunk, chunk)
-    for _ in range(options.rounds):
-        mine.append(rate(lambda: ours(vae, x, estimator, options.draws), options.draws))
-        if peer is None:
-            continue
-        for chunk in CHUNKS:
-            draws = max(CHUNKS)
-            theirs[chunk].append(rate(lambda c=chunk, d=draws: peer.sums(d, c), draws))
+    found = rates(estimator, options)
+    mine, theirs = fastest(found, "scratchvae"), fastest(found, "torch")
     record = {
         "estimator": estimator,
         "draws": options.draws,
         "rounds": options.rounds,
-        "samples_per_second": round(statistics.median(mine)),
+        "threads": mine[1],
+        "samples_per_second": round(statistics.median(found[mine])),
+        "rates": [
+            {
+                "contestant": name,
+                "threads": threads,
+                "chunk": chunk,
+                "samples_per_second": [round(r) for r in each],
+            }
+            for (name, threads, chunk), each in found.items()
+        ],
         "memory": memory(estimator, 100_000),
     }
-    if peer is not None:
-        record["torch_samples_per_second"] = {
-            str(c): round(statistics.median(rates)) for c, rates in theirs.items()
+    if theirs is not None:
+        ratios = [m / t for m, t in zip(found[mine], found[theirs], strict=True)]
+        record["torch"] = {
+            "threads": theirs[1],
+            "chunk": theirs[2],
+            "samples_per_second": round(statistics.median(found[theirs])),
+            "times_torch": round(statistics.median(ratios), 1),
+            "least": round(min(ratios), 1),
+            "most": round(max(ratios), 1),
         }
-        record["times_torch"] = {
-            str(c): round(statistics.median(m / t for m, t in zip(mine, rates, strict=True)), 1)
-            for c, rates in theirs.items()
-        }
-        record["agreement"] = agreement(vae, x, estimator, options.compared)
+        record["agreement"] = agreement(vae, x, estimator, options.compared, options.draws)
     return record
 
 
@@ -184,13 +256,22 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--draws", type=int, default=100_000, help="of each turn of scratchvae (default: 100,000)"
+        "--draws", type=int, default=61_440, help="of each turn of scratchvae, 20 blocks (default: 61,440)"
     )
-    parser.add_argument("--compared", type=int, default=8_000, help="draws of either for the agreement")
+    parser.add_argument("--torch-draws", type=int, default=256, help="the same of torch (default: 256)")
+    parser.add_argument(
+        "--compared", type=int, default=8_000, help="draws of torch for the agreement (default: 8,000)"
+    )
     parser.add_argument(
         "--alone", choices=ESTIMATORS, help="one measurement for its memory, and write nothing"
     )
+    parser.add_argument(
+        "--serve", choices=("scratchvae", "torch"), help="be a contestant, for the program itself"
+    )
     options = parser.parse_args()
+    if options.serve:
+        serve(options.serve)
+        return
     if options.alone:
         alone(options.alone, options.draws)
         return
@@ -203,7 +284,6 @@ def main():
         "command": "python benchmarks/gradient_variance_speed.py",
         "seed": 0,
         "sizes": "784-400-20",
-        "threads": os.environ.get("SCRATCHVAE_NUM_THREADS", "all"),
         "runs": runs,
         "versions": versions() | {"torch": torch},
     }

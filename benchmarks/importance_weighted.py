@@ -12,7 +12,8 @@ at one, and has beta1 = 0.99.
 With --epochs the schedule is cut off after so many epochs, 1 + 3 + 9 + 27 + 81 = 121 for example; nothing else changes.
 --estimate tells what the schedule takes before it is begun. The state is saved every five minutes: the same command
 goes on after an interruption, and with more --epochs it trains on. Results are collected in
-benchmarks/results/importance_weighted.json, one for each entry and number of epochs.
+benchmarks/results/importance_weighted.json, one for each entry and number of epochs. `importance_weighted_twin.py`
+trains the first entry once more, with PyTorch.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from pathlib import Path
 import numpy as np
 
 import scratchvae as sv
+from scratchvae.randomness import NoiseStream
 from scratchvae.training.checkpoint import checkpoint_files, newest_checkpoint
 from scratchvae.training.loop import OPTIMIZERS
+from scratchvae.training.minibatch import check_data, minibatch
 from scratchvae.training.run_directory import versions, write_atomically
 
 RESULT = Path(__file__).parent / "results" / "importance_weighted.json"
@@ -118,27 +121,44 @@ def train(
     return model, took
 
 
+def evaluation(model: sv.VAE, test: np.ndarray, count: int, seed: int) -> tuple[dict, np.ndarray, np.ndarray]:
+    """What the table tells of a model; log p(x) of each of `count` images; and these, binarized.
+
+    Images, pixels and noise depend on count and seed alone: between two models, differences are paired.
+    """
+    # Spread over the whole set, whose order is not random: of static MNIST, the first thousand are hard ones.
+    some = test[np.linspace(0, len(test), min(count, len(test)), endpoint=False, dtype=int)]
+    images = minibatch(check_data("test", some, model), model, NoiseStream(seed + 3))
+    estimate = sv.estimate_log_likelihood(
+        model, images, SAMPLES_OF_LOG_LIKELIHOOD, rng=seed + 4, progress=True
+    )
+    bound = sv.evaluate(model, test, num_samples=10, rng=seed + 2)
+    return bound | estimate.summary(), estimate.value, images
+
+
+def values_file(folder: Path, epochs: int) -> Path:
+    """Where log p(x) of each image is left for a comparison, beside the checkpoints."""
+    return folder / f"log-likelihood-after-{epochs}-epochs.npy"
+
+
+def folder_of(data: str, entry: str, options: argparse.Namespace) -> Path:
+    return options.folder / f"{data}-{entry}-seed-{options.seed}"
+
+
 def run(entry: str, dataset: sv.Dataset, options: argparse.Namespace) -> dict:
     static = options.data == "binarized-mnist"
-    folder = options.folder / f"{options.data}-{entry}-seed-{options.seed}"
+    folder = folder_of(options.data, entry, options)
     folder.mkdir(parents=True, exist_ok=True)
     model, took = train(entry, dataset.train, static, options.epochs, options.seed, folder)
-    result = sv.evaluate(
-        model,
-        dataset.test,
-        num_samples=10,
-        likelihood_samples=SAMPLES_OF_LOG_LIKELIHOOD,
-        likelihood_examples=options.likelihood_examples,
-        rng=options.seed + 2,
-        progress=True,
-    )
+    found, values, _ = evaluation(model, dataset.test, options.likelihood_examples, options.seed)
+    np.save(values_file(folder, options.epochs), values)
     return {
         "data": options.data,
         "entry": entry,
         "epochs": options.epochs,
         "seed": options.seed,
         **took,
-        "evaluation": result,
+        "evaluation": found,
         "threads": os.environ.get("SCRATCHVAE_NUM_THREADS", "all"),
         "versions": versions(),
     }
@@ -175,7 +195,9 @@ def main() -> int:
     parser.add_argument(
         "--epochs", type=int, default=sum(EPOCHS), help="cut off after so many (default: %(default)s)"
     )
-    parser.add_argument("--likelihood-examples", type=int, default=10_000, help="the first N (default: all)")
+    parser.add_argument(
+        "--likelihood-examples", type=int, default=10_000, help="N of them, evenly spread (default: all)"
+    )
     parser.add_argument(
         "--estimate", action="store_true", help="measure what an epoch takes, and train nothing"
     )

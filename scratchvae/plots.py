@@ -177,7 +177,9 @@ def plot_history(history: History, caption: str, path: Path) -> None:
         save_figure(figure, caption, path)
 
 
-def plot_check(errors: Mapping[str, np.ndarray], caption: str, path: Path) -> None:
+def plot_check(
+    errors: Mapping[str, np.ndarray], caption: str, path: Path, *, directions: bool = False
+) -> None:
     """Draw the relative error of every entry of every tensor, a column for each layer, into a PNG file.
 
     Parameters
@@ -187,6 +189,8 @@ def plot_check(errors: Mapping[str, np.ndarray], caption: str, path: Path) -> No
     caption : str
     path : Path
         Of the PNG file.
+    directions : bool
+        Whether the errors are those of directions.
     """
     layers: dict[str, list[str]] = {}
     for name in errors:
@@ -207,6 +211,7 @@ def plot_check(errors: Mapping[str, np.ndarray], caption: str, path: Path) -> No
                 strip = name.endswith("bias")
                 axes = grid[2 * row + strip, column]
                 picture = _draw_errors(axes, name, errors[name], shown, norm)
+                axes.set_xlabel("direction" if directions else "output unit")
         bar = figure.colorbar(picture, ax=grid, extend="max", shrink=0.8, aspect=30)
         bar.set_label("relative error")
         told = f"{caption}\nOrange: above the tolerance, {COMPLEX_STEP_TOLERANCE:g}. Grey: not compared."
@@ -220,8 +225,6 @@ def _draw_errors(axes: Any, name: str, errors: np.ndarray, colours: Any, norm: L
     axes.set_title(name, fontsize=_CAPTION_SIZE)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-    is_direction = errors.ndim == 1 and not name.endswith("bias")
-    axes.set_xlabel("direction" if is_direction else "output unit")
     if errors.ndim == 2:
         axes.set_ylabel("input unit")
     else:

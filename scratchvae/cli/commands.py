@@ -183,6 +183,12 @@ def _measure(
 
 def check(options: argparse.Namespace) -> bool:
     """Check a model's gradients; False if one is wrong."""
+    if options.index is not None and options.tensor is None:
+        raise ValueError("--index came without --tensor: name the tensor that the entry is in")
+    if options.directions is not None and (options.entries is not None or options.index is not None):
+        raise ValueError(
+            "--directions came with --entries or --index, which ask for single entries: choose one of them"
+        )
     model = make(options, options.input_dim, options.seed)
     out = None if options.out is None else prepare_out(options.out, "")
     report = check_gradients(
@@ -202,19 +208,26 @@ def check(options: argparse.Namespace) -> bool:
         write_json(out / "check.json", record)
         with writing(out):
             write_atomically(out / "check.npz", lambda file: np.savez(file, **errors))
-            plots.plot_check(errors, _check_caption(options, model), out / "check.png")
+            directions = any(tensor.directions for tensor in report.tensors)
+            caption = _check_caption(options, model, directions=directions)
+            plots.plot_check(errors, caption, out / "check.png", directions=directions)
     write_json(options.json, record)
-    tables.print_check(model, report, _again(options))
+    tables.print_check(model, report, _again(options), every_value=options.index is not None)
     if out is not None:
         say_written(out / "check.png", out / "check.npz", out / "check.json")
     return report.passed
 
 
-def _check_caption(options: argparse.Namespace, model: VAE | Autoencoder) -> str:
+def _check_caption(options: argparse.Namespace, model: VAE | Autoencoder, *, directions: bool) -> str:
     sizes = "-".join(map(str, [model.input_dim, *model.hidden, model.latent_dim]))
+    measured = (
+        "along random directions, over the gradient's length along them"
+        if directions
+        else "of each entry, over the largest of its tensor, the complex step for the oracle"
+    )
     return (
         f"{type(model).__name__} {sizes} {model.activation.name}, {model.likelihood.name}, {options.batch_size} "
-        f"examples, seed {options.seed}: |analytic − oracle| of each entry, over the largest entry of its tensor."
+        f"examples, seed {options.seed}: |analytic − oracle| {measured}."
     )
 
 

@@ -178,8 +178,17 @@ def check_record(model: VAE | Autoencoder, report: GradientReport, seed: int) ->
     }
 
 
-def print_check(model: VAE | Autoencoder, report: GradientReport, again: str = "scratchvae check") -> None:
-    """One row per tensor, what is wrong, and the verdict; `again` is the command that made the report."""
+def print_check(
+    model: VAE | Autoencoder,
+    report: GradientReport,
+    again: str = "scratchvae check",
+    *,
+    every_value: bool = False,
+) -> None:
+    """One row per tensor, what is wrong, and the verdict; `again` is the command that made the report.
+
+    With `every_value` the values are told where nothing is wrong, too.
+    """
     rows = [
         [
             tensor.name,
@@ -195,7 +204,7 @@ def print_check(model: VAE | Autoencoder, report: GradientReport, again: str = "
     _print(
         f"Largest error relative to the tensor's largest entry: {model!r}", columns, rows, left=["verdict"]
     )
-    for finding in _findings(report, again):
+    for finding in _findings(report, again, every_value=every_value):
         say(f"  {finding}")
     compared = sum(tensor.directions or tensor.checked for tensor in report.tensors)
     kind = "directions" if any(tensor.directions for tensor in report.tensors) else "entries"
@@ -207,15 +216,17 @@ def print_check(model: VAE | Autoencoder, report: GradientReport, again: str = "
     )
 
 
-def _findings(report: GradientReport, again: str) -> Iterator[str]:
+def _findings(report: GradientReport, again: str, *, every_value: bool) -> Iterator[str]:
     """Each mistake, what it looks like, and the command that shows just that."""
     for tensor in report.tensors:
         if tensor.passed:
+            if every_value:
+                yield tensor.explanation()
             continue
         yield tensor.explanation()
         if tensor.diagnosis:
             yield f"  looks like: {tensor.diagnosis}"
-        index = ",".join(map(str, tensor.worst_index))
+        index = "" if tensor.only_batches else ",".join(map(str, tensor.worst_index))
         yield f"  again: {again} --tensor {tensor.name}{f' --index {index}' if index else ''}"
     yield from (f"problem: {problem}" for problem in report.problems)
     yield from (f"note: {note}" for note in report.notes)

@@ -141,23 +141,26 @@ def _rows(accuracy: dict[str, Any], errors: dict[str, Any]) -> list[list[str]]:
 
 
 def _seen(accuracy: dict[str, Any], errors: dict[str, Any]) -> str:
-    words = []
+    words, gains = [], 0
     for classifier in _CLASSIFIERS:
         verdicts = []
         for i, per_class in enumerate(_PER_CLASS):
             gain = accuracy["drawn"][classifier][i] - accuracy["labelled"][classifier][i]
             error = float(np.hypot(errors["drawn"][classifier][i], errors["labelled"][classifier][i]))
             verdict = "gains" if gain > 2 * error else "loses" if gain < -2 * error else "is level"
+            gains += verdict == "gains"
             verdicts.append(f"with {per_class} images of each class it {verdict} ({100 * gain:+.1f} points)")
         words.append(f"The classifier *{classifier}* and drawn images: {', '.join(verdicts)}.")
+    cases = len(_CLASSIFIERS) * len(_PER_CLASS)
     best = sum(
-        accuracy["drawn"][c][i] > accuracy["moved"][c][i]
+        accuracy["drawn"][c][i] - accuracy["moved"][c][i]
+        > 2 * float(np.hypot(errors["drawn"][c][i], errors["moved"][c][i]))
         for c in _CLASSIFIERS
         for i in range(len(_PER_CLASS))
     )
     words.append(
-        f"Drawn images beat moved copies, which cost nothing, in {best} of "
-        f"{len(_CLASSIFIERS) * len(_PER_CLASS)} cases. "
+        f"That they help shows in {gains} of {cases} cases{', and so not here' * (not gains)}. They beat moved copies, "
+        f"which cost nothing, by more than two standard errors in {best} of {cases}. "
         "A VAE that learned from the labelled images alone knows nothing that is not in them: what it can add is "
         "smoothness between them, and its blur can cost more than that."
     )

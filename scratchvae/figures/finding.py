@@ -45,7 +45,8 @@ class Finding:
     def table(self) -> str:
         """The table in Markdown."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 def finding_files(name: str, out: Path) -> tuple[Path, Path, Path]:
@@ -60,8 +61,8 @@ def write_finding(name: str, setting: Setting, found: Finding, out: Path) -> dic
     text = (
         f"# {name}\n\nThe claim: {FIGURES[name]}.\n\n![{name}]({picture.name})\n\n{found.table()}\n\n{found.seen}\n\n"
         f"Settings: {found.caption}\n\n"
-        f"Made by `scratchvae figures {name} --data {setting.dataset.name} --seed {setting.seed}`; all numbers in "
-        f"[{numbers.name}]({numbers.name}).\n"
+        f"Made by `scratchvae figures {name} --data {setting.dataset.name} --epochs {setting.epochs} --seed "
+        f"{setting.seed}`; all numbers in [{numbers.name}]({numbers.name}).\n"
     )
     save_figure(found.picture, found.caption, picture)
     content = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scratchvae.lab.complex_step import IMAGINARY_STEP, UNDERFLOW, complex_step
+from scratchvae.lab.complex_step import UNDERFLOW, complex_step, imaginary_step
 from scratchvae.lab.diagnosis import diagnose
 from scratchvae.lab.finite_differences import Difference, Outputs, difference, step_scale
 from scratchvae.lab.gradient_report import (
@@ -17,12 +17,19 @@ from scratchvae.lab.gradient_report import (
 )
 from scratchvae.training.progress import Progress
 
-__all__ = ["Problem", "check_directions", "check_entries", "relative_error"]
+__all__ = ["COTANGENT_SCALES", "Problem", "check_directions", "check_entries", "relative_error"]
 
+# A backward pass is linear, so that these tell nothing new, unless it has an absolute threshold somewhere.
+COTANGENT_SCALES = (1.0, 1e-3, 1e3)
 # Where differences alone decide: as sharp as they are exact, with a margin, but no sharper than this.
 _SHARPEST = 1e-10
 _MARGIN = 10
-# Entries that are looked at one by one, for a diagnosis, where a direction told that something is wrong.
+# So many times its estimated error a difference may be off, and what is further away from it is wrong.
+_FURTHEST = 3
+# A complex step is confirmed by a difference that knows a tenth of it, if none contradicts: where it fails, it fails
+# by a whole term. (19.4)
+_KNOWN = 0.1
+# Entries that are looked at one by one where directions cannot tell, or tell that something is wrong.
 _SAMPLE = 64
 
 
@@ -41,17 +48,18 @@ class Problem:
     independent: bool
     sizes: tuple[int, ...]  # numbers that a wrong constant may be made of
 
-    def complex_slope(self, name: str, direction: np.ndarray | tuple[np.intp, ...]) -> tuple[float, float]:
+    def complex_slope(self, name: str, direction: np.ndarray | tuple[int, ...]) -> tuple[float, float]:
         """Derivative and error along a direction (shape as of the tensor), or of the entry with that index."""
         assert self.complex_outputs is not None
         moved = self.point[name].astype(np.complex128)
+        step = imaginary_step(self.point[name], direction)
         if isinstance(direction, tuple):
-            moved[direction] += 1j * IMAGINARY_STEP
+            moved[direction] += 1j * step
         else:
-            moved += 1j * IMAGINARY_STEP * direction
-        return complex_step(self.complex_outputs(name, moved), self.cotangents)
+            moved += 1j * step * direction
+        return complex_step(self.complex_outputs(name, moved), self.cotangents, step)
 
-    def slope(self, name: str, direction: np.ndarray | tuple[np.intp, ...], resolution: float) -> Difference:
+    def slope(self, name: str, direction: np.ndarray | tuple[int, ...], resolution: float) -> Difference:
         """The same from differences; a direction, shape as of the tensor, has the length 1."""
         tensor = self.point[name]
         place = direction if isinstance(direction, tuple) else ...
@@ -79,6 +87,7 @@ class _Columns:
     difference_error: np.ndarray
     left: np.ndarray
     right: np.ndarray
+    rounding: np.ndarray  # the part of the differences' error that rounding explains
 
 
 def relative_error(error: np.ndarray, oracle: np.ndarray) -> float:
@@ -90,11 +99,18 @@ def relative_error(error: np.ndarray, oracle: np.ndarray) -> float:
 
 
 def check_entries(
-    name: str, problem: Problem, entries: np.ndarray, bar: Progress
+    name: str,
+    problem: Problem,
+    entries: np.ndarray,
+    bar: Progress,
+    asked: tuple[int, ...] | None = None,
 ) -> tuple[TensorCheck, np.ndarray]:
-    """Compare these entries (K,), numbers into the flat tensor; with the relative errors, shape as of the tensor."""
+    """Compare these entries (K,), numbers into the flat tensor; with the relative errors, shape as of the tensor.
+
+    Where nothing is wrong, the values told are those of the entry that was asked for.
+    """
     tensor = problem.point[name]
-    index = [tuple(np.unravel_index(entry, tensor.shape)) for entry in entries]
+    index = [tuple(int(i) for i in np.unravel_index(entry, tensor.shape)) for entry in entries]
     columns = _empty([way[name].reshape(-1)[entries] for way in problem.ways.values()])
     order = np.argsort(-np.abs(columns.analytic[0]), kind="stable")  # the largest first: they set the scale
     if problem.complex_outputs is not None:
@@ -111,8 +127,10 @@ def check_entries(
     worst_way, worst = judged.worst()
     errors: np.ndarray = np.full(tensor.shape, np.nan)
     errors.reshape(-1)[entries] = judged.errors
-    check = judged.tensor_check(name, tensor.size, tuple(int(i) for i in index[worst]), worst_way, worst)
+    check = judged.tensor_check(name, tensor.size, index[worst], worst_way, worst)
     check = replace(check, way=_way(problem, worst_way))
+    if check.passed and asked is not None:
+        check = judged.tensor_check(name, tensor.size, asked, worst_way, index.index(asked))
     if check.passed:
         return check, errors
     oracle: np.ndarray = np.full(tensor.shape, np.nan)
@@ -132,12 +150,12 @@ def _way(problem: Problem, number: int) -> str:
 
 def _empty(analytic: list[np.ndarray]) -> _Columns:
     stacked = np.stack(analytic)
-    return _Columns(stacked, *(np.full(stacked.shape[1], np.nan) for _ in range(6)))
+    return _Columns(stacked, *(np.full(stacked.shape[1], np.nan) for _ in range(7)))
 
 
 def _fill(columns: _Columns, k: int, found: Difference) -> None:
     columns.differences[k], columns.difference_error[k] = found.value, found.error
-    columns.left[k], columns.right[k] = found.left, found.right
+    columns.left[k], columns.right[k], columns.rounding[k] = found.left, found.right, found.rounding
 
 
 class _Judged:
@@ -147,36 +165,64 @@ class _Judged:
         self.columns = columns
         # Along a direction the gradient's own size is the measure: its terms may cancel.
         self.scale_floor = 0.0 if weights is None else float(weights.max(initial=0))
-        scale = self._scale(columns.differences[np.isfinite(columns.difference_error)])
+        self.independent = independent
+        error = columns.difference_error
+        scale = self._scale(columns.differences[np.isfinite(error)])
         # Nothing moves, and nothing is expected to: there rounding has nothing to hide.
         still = (columns.left == 0) & (columns.right == 0) & (columns.analytic == 0).all(axis=0)
         still &= columns.differences == 0
-        columns.difference_error[still & np.isfinite(columns.difference_error)] = 0
-        conclusive = columns.difference_error <= FINITE_DIFFERENCE_TOLERANCE / 2 * scale
-        exact_scale = self._scale(columns.exact[np.isfinite(columns.exact)])
-        believed = columns.exact_error <= COMPLEX_STEP_TOLERANCE / 2 * exact_scale
-        if not independent and believed.any():
-            # The same function twice: where they differ, it is not analytic, and differences are right.
-            both = conclusive & believed
-            apart = np.abs(columns.exact - columns.differences) > FINITE_DIFFERENCE_TOLERANCE * scale
-            believed &= bool(both.any()) and not (both & apart).any()
-        self.independent = independent
-        self.conclusive, self.believed = conclusive, believed
+        error[still & np.isfinite(error)] = 0
+        conclusive = error <= FINITE_DIFFERENCE_TOLERANCE / 2 * scale
+        believed = columns.exact_error <= COMPLEX_STEP_TOLERANCE / 2 * self._scale(
+            columns.exact[np.isfinite(columns.exact)]
+        )
+        self.contradicted = self.unconfirmed = False
+        zero = np.zeros(conclusive.shape, bool)
         if not independent:
-            believed &= ~self._at_kinks()
+            self.conclusive = conclusive
+            zero = self._zeros()
+            believed &= self._is_confirmed(scale, zero) & ~self._at_kinks()
+            # What cannot tell right from nearly right can still tell it from what is far away.
+            off = np.abs(columns.analytic - columns.differences).max(axis=0)
+            conclusive |= ~believed & ~zero & np.isfinite(error) & (off > _FURTHEST * error)
+        self.conclusive, self.believed, self.zero = conclusive, believed, zero
         self.alone = not believed.any()
         self.oracle = np.where(believed, columns.exact, np.where(conclusive, columns.differences, np.nan))
         self.tolerance = FINITE_DIFFERENCE_TOLERANCE
-        if self.alone and conclusive.any() and scale > 0:
-            sharp = _MARGIN * float(columns.difference_error[conclusive].max()) / scale
+        known = conclusive & (error <= FINITE_DIFFERENCE_TOLERANCE / 2 * scale)
+        if self.alone and known.any() and scale > 0:
+            sharp = _MARGIN * float(error[known].max()) / scale
             self.tolerance = min(max(sharp, _SHARPEST), FINITE_DIFFERENCE_TOLERANCE)
         tiny = np.full(believed.shape, UNDERFLOW)
         self.exact_errors = self._errors(columns.exact, believed, tiny, self._scale(columns.exact[believed]))
         # By the scale that made them conclusive: the largest entry of the tensor itself need not be.
-        self.difference_errors = self._errors(
-            columns.differences, conclusive, columns.difference_error, scale
+        self.difference_errors = self._errors(columns.differences, conclusive, error, scale)
+        self.undecided = ~(believed | conclusive | zero)
+        telling = (believed | conclusive) & ((columns.analytic != 0).any(axis=0) | (self.oracle != 0))
+        if self.undecided.any() and not telling.any():
+            self.undecided[:] = True  # zeros tell nothing of the formula that the others would show
+
+    def _zeros(self) -> np.ndarray:
+        """Entries that all sources call zero, exactly or but for the rounding that differences have. (19.3)"""
+        columns = self.columns
+        flat = columns.difference_error <= _FURTHEST * columns.rounding
+        flat &= np.abs(columns.differences) <= _FURTHEST * columns.rounding
+        nothing = (columns.analytic == 0).all(axis=0)
+        return (
+            flat & nothing & ((columns.exact == 0) | (np.isnan(columns.exact) & (columns.differences == 0)))
         )
-        self.undecided = ~(believed | conclusive)
+
+    def _is_confirmed(self, scale: float, zero: np.ndarray) -> bool:
+        """Whether the complex step differentiates what differences do: it fails where a function is not analytic."""
+        columns = self.columns
+        error = columns.difference_error + columns.exact_error
+        known = np.isfinite(error) & ~zero
+        apart = np.abs(columns.exact - columns.differences)
+        allowed = np.maximum(FINITE_DIFFERENCE_TOLERANCE * scale, _FURTHEST * error)
+        self.contradicted = bool((apart > allowed)[known].any())
+        confirmed = known & (columns.difference_error <= _KNOWN * np.abs(columns.exact))
+        self.unconfirmed = not self.contradicted and not confirmed.any()
+        return not self.contradicted and bool(confirmed.any())
 
     def _scale(self, values: np.ndarray) -> float:
         return max(float(np.abs(values).max(initial=0)), self.scale_floor)
@@ -207,7 +253,15 @@ class _Judged:
     def errors(self) -> np.ndarray:
         """The relative error of each entry (K,), against the sharper oracle; NaN where none can judge."""
         sharper = np.where(self.believed, self.exact_errors, self.difference_errors)
-        return sharper.max(axis=0)
+        return np.where(self.zero, 0.0, sharper.max(axis=0))
+
+    @property
+    def beneath_rounding(self) -> bool:
+        """Whether differences, which have looked everywhere, found nothing but rounding."""
+        columns = self.columns
+        most = _FURTHEST * columns.rounding
+        seen = np.abs(np.vstack([columns.differences, columns.difference_error, *columns.analytic]))
+        return not self.independent and bool((seen <= most).all())
 
     def worst(self) -> tuple[int, int]:
         """Way and number of the entry that is furthest off."""
@@ -249,6 +303,9 @@ class _Judged:
             differences,
             undecided=int(self.undecided.sum()),
             finite_difference_tolerance=self.tolerance,
+            confirmed=not self.independent and not self.undecided.all(),
+            dismissed="contradicted" if self.contradicted else "unconfirmed" if self.unconfirmed else "",
+            beneath_rounding=self.beneath_rounding,
         )
 
 
@@ -275,17 +332,17 @@ def check_directions(
         _fill(columns, k, problem.slope(name, direction, _resolution(problem, largest)))
         bar.advance(name)
     judged = _Judged(columns, problem.independent, weights)
+    if judged.undecided.all() and not judged.beneath_rounding:
+        # Rounding of all that moves drowns every direction; one entry moves little.
+        return check_entries(name, problem, _some(tensor, gradients[0], rng), bar)
     way, worst = judged.worst()
     check = judged.tensor_check(name, tensor.size, (), way, worst)
     check = replace(check, checked=tensor.size, directions=count, way=_way(problem, way))
     if check.passed or np.isnan(judged.oracle[worst]):
         return check, judged.errors
     entry = _locate(name, problem, gradients[way], directions[worst], exact=not judged.alone)
-    some = np.append(rng.choice(tensor.size, min(_SAMPLE, tensor.size), replace=False), entry)
-    largest_entry = int(np.abs(gradients[way]).argmax())
-    closer, _ = check_entries(
-        name, problem, np.unique(np.append(some, largest_entry)), Progress(name, 0, visible=False)
-    )
+    some = np.unique(np.append(_some(tensor, gradients[way], rng), entry))
+    closer, _ = check_entries(name, problem, some, Progress(name, 0, visible=False))
     if closer.passed:  # what is off is too small beside the largest entry to be seen in one entry
         return check, judged.errors
     return (
@@ -300,6 +357,12 @@ def check_directions(
         ),
         judged.errors,
     )
+
+
+def _some(tensor: np.ndarray, gradient: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of the largest entry and of others drawn at random."""
+    some = rng.choice(tensor.size, min(_SAMPLE, tensor.size), replace=False)
+    return np.unique(np.append(some, int(np.abs(gradient).argmax())))
 
 
 def _locate(name: str, problem: Problem, gradient: np.ndarray, direction: np.ndarray, *, exact: bool) -> int:

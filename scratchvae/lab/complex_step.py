@@ -5,6 +5,7 @@ Derived in `derivations/19-complex_step.md`.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -12,24 +13,51 @@ import numpy as np
 
 from scratchvae.lab.finite_differences import Outputs
 
-__all__ = ["IMAGINARY_STEP", "UNDERFLOW", "complex_step", "why_not_complex"]
+__all__ = ["IMAGINARY_STEP", "UNDERFLOW", "complex_step", "imaginary_step", "why_not_complex"]
 
 # A power of two, so that dividing by it is exact; its square is lost beside 1, so that no truncation is left. (19.1)
 IMAGINARY_STEP = 2.0**-100
+_SMALLEST_STEP = 2.0**-900  # which leaves derivatives a hundred binary orders before they underflow
 # Derivatives below this are lost: times the step they are no normal numbers any more.
 UNDERFLOW = float(np.finfo(np.float64).tiny) / IMAGINARY_STEP
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
 
-def complex_step(outputs: Outputs, cotangents: Outputs) -> tuple[float, float]:
+def imaginary_step(tensor: np.ndarray, direction: np.ndarray | tuple[int, ...]) -> float:
+    """h for x + i h v: small beside 1, and beside the smallest entry (but zeros) of the tensor that moves. (19.2)
+
+    Parameters
+    ----------
+    tensor : ndarray
+        x, of any shape.
+    direction : ndarray or tuple of int
+        v, in the shape of the tensor, or the index of the one entry that moves.
+
+    Returns
+    -------
+    float
+        A power of two.
+    """
+    if isinstance(direction, tuple):
+        ratios = np.abs(np.atleast_1d(tensor[direction]))
+    else:
+        moves = (direction != 0) & (tensor != 0)
+        ratios = np.abs(tensor[moves] / direction[moves])
+    smallest = float(ratios[ratios > 0].min(initial=1.0))
+    return max(IMAGINARY_STEP * 2.0 ** math.floor(math.log2(smallest)), _SMALLEST_STEP)
+
+
+def complex_step(outputs: Outputs, cotangents: Outputs, step: float = IMAGINARY_STEP) -> tuple[float, float]:
     """d/dt of ⟨cotangents, f(x + t v)⟩ at t = 0, from the outputs f(x + i h v). (19.1)
 
     Parameters
     ----------
     outputs : tuple of ndarray
-        Complex, of any shape, at the point that was moved by `IMAGINARY_STEP` i.
+        Complex, of any shape, at the point that was moved by i h.
     cotangents : tuple of ndarray
         Shapes as of the outputs.
+    step : float
+        h, a power of two.
 
     Returns
     -------
@@ -38,7 +66,7 @@ def complex_step(outputs: Outputs, cotangents: Outputs) -> tuple[float, float]:
     """
     value = size = 0.0
     for output, cotangent in zip(outputs, cotangents, strict=True):
-        terms = cotangent * (np.imag(output) / IMAGINARY_STEP)
+        terms = cotangent * (np.imag(output) / step)
         value += float(terms.sum())
         size += float(np.abs(terms).sum())
     return value, _ROUNDING * size

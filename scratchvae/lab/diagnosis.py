@@ -14,6 +14,7 @@ __all__ = ["describe_batches", "describe_factor", "diagnose"]
 _ALIKE = 1e-9
 # Entries that were computed in float32 are off by a few of its roundings (6e-8), sums of them by some more.
 _SINGLE_PRECISION = (1e-10, 3e-6)
+_NEAR_ONE = 1e-6  # factors that nine digits would not tell from one
 _MOST_AXES = 4  # beyond which permutations of axes are too many to try
 
 _FORMS: dict[str, Callable[[int], float]] = {
@@ -47,10 +48,13 @@ def diagnose(analytic: np.ndarray, oracle: np.ndarray, sizes: Iterable[int] = ()
     if not a.any():
         return "a missing term: zero everywhere"
     factor = float(a @ o / (o @ o))
-    if _alike(a, factor * o, abs(factor) * scale):
-        return "" if isclose(factor, 1, rel_tol=_ALIKE) else describe_factor(factor, sizes)
+    if _alike(a, factor * o, abs(factor) * scale) and not isclose(factor, 1, rel_tol=_ALIKE):
+        return describe_factor(factor, sizes)
     wrong = np.zeros(oracle.shape, bool)
-    wrong[known] = np.abs(a - o) > _ALIKE * scale
+    off = np.abs(a - o)
+    wrong[known] = off > min(_ALIKE * scale, 0.1 * float(off.max()))
+    if _alike(a, o, scale):  # off by less than differences could tell: the complex step has found it
+        return _in_places(analytic, oracle, wrong, known, sizes)
     return (
         _rearranged(analytic, oracle, scale, known)
         or _single_precision(a, o, scale)
@@ -68,7 +72,9 @@ def describe_factor(factor: float, sizes: Iterable[int] = ()) -> str:
         return "the sign"
     sign = "the sign and a constant" if factor < 0 else "a constant"
     name = next((text for value, text in _named(sizes) if isclose(abs(factor), value, rel_tol=_ALIKE)), "")
-    return f"{sign} factor {name or f'{abs(factor):.9g}'}"
+    off = abs(factor) - 1
+    number = f"1 {'−' if off < 0 else '+'} {abs(off):.2g}" if abs(off) < _NEAR_ONE else f"{abs(factor):.9g}"
+    return f"{sign} factor {name or number}"
 
 
 def _named(sizes: Iterable[int]) -> Iterator[tuple[float, str]]:

@@ -17,11 +17,13 @@ __all__ = ["Difference", "Outputs", "difference", "step_scale"]
 Outputs: TypeAlias = tuple[np.ndarray, ...]
 
 # Steps of the 5-point formula, relative to the scale: the first is near the best (18.5); the following, each a
-# quarter of the one before, are for a kink or the end of the domain within its reach.
+# quarter of the one before, are for a narrow feature, a kink or the end of the domain within its reach. Below the last
+# one rounding alone is more than a verdict allows.
 _LARGEST_STEP = 2.0**-8
-_SMALLEST_STEP = 2.0**-14
-# The last resort, near the best step of central differences (18.4), reaches least far.
-_CENTRAL_STEP = 2.0**-17
+_SMALLEST_STEP = 2.0**-20
+# What the central formula at the smallest step may leave out, relative to itself, of a feature that is no wider than a
+# few hundred such steps.
+_TRUNCATED = 1e-3
 # What an output is taken to be off by, relative to itself: a few roundings.
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
@@ -33,6 +35,7 @@ class Difference(NamedTuple):
     error: float  # estimated from above; infinite where no step is to be believed
     left: float  # the one-sided slopes at the smallest step that was tried
     right: float
+    rounding: float  # the part of the error that rounding explains
 
 
 class _Pair(NamedTuple):
@@ -40,6 +43,7 @@ class _Pair(NamedTuple):
 
     central: float  # (f(h) − f(−h)) / 2h
     bend: float  # (f(h) − 2 f(0) + f(−h)) / h
+    rounding: float  # of the first, of all outputs that move
 
 
 def step_scale(tensor: np.ndarray) -> float:
@@ -55,7 +59,8 @@ def difference(
 ) -> Difference:
     """d/dt of ⟨cotangents, outputs(t)⟩ at t = 0, by the largest step whose result half of it confirms. (18.3) (18.6)
 
-    The 5-point formula at a falling sequence of steps, then the central one with a small step. Differences are taken
+    The 5-point formula at a falling sequence of steps, each held against the central formula at the smallest of them:
+    where a function is flat at a distance, large steps agree with each other and not with it. Differences are taken
     output by output, so that what does not move contributes exactly zero.
 
     Parameters
@@ -74,19 +79,18 @@ def difference(
     Difference
         The best found; its error may be larger than the resolution.
     """
-    line = _Line(outputs, cotangents)
     step = _LARGEST_STEP * _power_of_two(max(scale, 1.0))
     last = _SMALLEST_STEP * _power_of_two(min(scale, 1.0))
+    line = _Line(outputs, cotangents, last)
     line.pair(step)
     line.pair(last)
     if not line.has_moved():
-        return Difference(0.0, line.unseen(step), 0.0, 0.0)
+        unseen = line.unseen(step)
+        return Difference(0.0, unseen, 0.0, 0.0, unseen)
     found = [line.five_point(step)]
     while step > last and found[-1].error > resolution:
         step /= 4
         found.append(line.five_point(step))
-    if found[-1].error > resolution:
-        found.append(line.central(_CENTRAL_STEP * _power_of_two(min(scale, 1.0))))
     best = min(found, key=lambda candidate: candidate.error)
     return best._replace(left=found[-1].left, right=found[-1].right)
 
@@ -99,9 +103,12 @@ def _power_of_two(scale: float) -> float:
 class _Line:
     """A function along a line; each pair of points is evaluated once."""
 
-    def __init__(self, outputs: Callable[[float], Outputs], cotangents: Outputs) -> None:
+    def __init__(
+        self, outputs: Callable[[float], Outputs], cotangents: Outputs, smallest_step: float
+    ) -> None:
         self.outputs = outputs
         self.cotangents = cotangents
+        self.smallest_step = smallest_step
         self.pairs: dict[float, _Pair] = {}
         self.origin = outputs(0.0)
         self.moved = [np.zeros(output.shape, bool) for output in self.origin]
@@ -115,16 +122,19 @@ class _Line:
         with np.errstate(all="ignore"):
             try:
                 above, below = self.outputs(step), self.outputs(-step)
-            except (ArithmeticError, ValueError):  # beyond the end of its domain: a smaller step will do
-                return _Pair(math.nan, math.nan)
-            central = bend = 0.0
+            except Exception:  # noqa: BLE001 - beyond the end of its domain a stranger's function may raise anything
+                return _Pair(math.nan, math.nan, math.inf)
+            central = bend = size = 0.0
             for i, (up, middle, down, cotangent) in enumerate(
                 zip(above, self.origin, below, self.cotangents, strict=True)
             ):
                 central += float((cotangent * (up - down)).sum()) / (2 * step)
                 bend += float((cotangent * ((up - middle) - (middle - down))).sum()) / step
                 self.moved[i] |= (up != middle) | (down != middle)
-        return _Pair(central, bend)
+                # Rounding of every output that moves at all: one that stays put by rounding is no more exact for it.
+                largest = np.maximum(np.maximum(np.abs(up), np.abs(down)), np.abs(middle))
+                size += float((np.abs(cotangent) * largest * self.moved[i]).sum())
+        return _Pair(central, bend, _ROUNDING * size / step)
 
     def has_moved(self) -> bool:
         """Whether any output has changed so far."""
@@ -132,32 +142,21 @@ class _Line:
 
     def unseen(self, step: float) -> float:
         """The largest derivative that rounding can hide from this step."""
-        return self._rounding([np.ones(moved.shape, bool) for moved in self.moved]) / step
-
-    def _rounding(self, where: list[np.ndarray]) -> float:
-        sizes = (
-            float((np.abs(cotangent * output) * here).sum())
-            for cotangent, output, here in zip(self.cotangents, self.origin, where, strict=True)
-        )
-        return _ROUNDING * sum(sizes)
+        pairs = zip(self.cotangents, self.origin, strict=True)
+        return _ROUNDING * sum(float(np.abs(cotangent * output).sum()) for cotangent, output in pairs) / step
 
     def five_point(self, step: float) -> Difference:
         """The 5-point formula with half the step; its distance from that with the whole is its error. (18.6)"""
         half, one, two = self.pair(step / 2), self.pair(step), self.pair(2 * step)
         fine, coarse = (4 * half.central - one.central) / 3, (4 * one.central - two.central) / 3
-        return self._judge(fine, abs(fine - coarse), step / 2)
-
-    def central(self, step: float) -> Difference:
-        """The central formula with half the step."""
-        half, one = self.pair(step / 2), self.pair(step)
-        return self._judge(half.central, abs(half.central - one.central), step / 2)
-
-    def _judge(self, value: float, error: float, step: float) -> Difference:
-        half, one = self.pair(step), self.pair(2 * step)
-        # Rounding of every output that moves at all: one that stays put by rounding is no more exact for it.
-        error += self._rounding(self.moved) / step
+        rounding = half.rounding
+        error = abs(fine - coarse) + rounding
         # A kink in the point: every step would give the same mean of its two slopes. (18.7)
         error += abs(2 * half.bend - one.bend) / 2
-        if not math.isfinite(value + error):
+        nearest = self.pair(self.smallest_step)
+        if math.isfinite(nearest.central):
+            explained = nearest.rounding + _TRUNCATED * abs(nearest.central)
+            error += max(0.0, abs(fine - nearest.central) - explained)
+        if not math.isfinite(fine + error):
             error = math.inf
-        return Difference(value, error, half.central - half.bend / 2, half.central + half.bend / 2)
+        return Difference(fine, error, half.central - half.bend / 2, half.central + half.bend / 2, rounding)

@@ -61,13 +61,15 @@ def check_gradients(
     - **A scalar function**: `check_gradients(f, gradient=df, inputs=[z])`; both take the inputs.
     - **A model** of this package: `check_gradients(vae)`. The complex step then differentiates an independent forward
       pass (`scratchvae.lab.forward_oracle`), and differences the model's own, through a float64 twin. Its tensors are
-      checked along a random direction for batches of 1, 2 and 64 examples besides.
+      checked along a random direction for batches of 1, 2 and 64 examples besides, and its layers one by one for the
+      loss times 1e-3, 1 and 1e3.
 
     Of a layer or a function it is the given forward that either oracle differentiates; one that takes complex numbers
     (all arithmetic in NumPy, branches on real parts) is checked to 1e-11, any other, for which the report says why, to
     1e-8 or as sharply as differences allow, at most 1e-10. Errors are relative to the largest entry of the tensor and
-    there is no absolute tolerance: what is to be zero must be exactly zero. Of a layer it is also checked that backward
-    is right for cotangents of the scales 1e-3, 1 and 1e3, linear, exactly zero at zero, and keeps float64.
+    there is no absolute tolerance: what is to be zero must be exactly zero, or change like rounding when the point
+    moves by its last digits. Of a layer it is also checked that backward is right for cotangents of the scales 1e-3, 1
+    and 1e3, linear, exactly zero at zero, keeps float64, and keeps no state between calls.
 
     Parameters
     ----------
@@ -136,6 +138,10 @@ def check_gradients(
         )
     if x is not None:
         raise TypeError("x belongs to a model; a function's arguments come in inputs={'name': array, …}")
+    if (batch_size, num_samples) != (4, 1):
+        raise TypeError(
+            "batch_size and num_samples belong to a model; a function's inputs have their own shapes"
+        )
     if (backward is None) == (gradient is None):
         raise TypeError(
             "expected one of backward= (for a layer: dy and the cache to gradients) and gradient= (for a scalar "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -50,6 +50,14 @@ class TensorCheck:
         Batch sizes, and the error of the gradient along a random direction for each.
     diagnosis : str
         What kind of mistake it looks like; empty where that is unknown, or nothing is wrong.
+    confirmed : bool
+        Of a layer, whose two oracles differentiate one program: they agree about some entry, if only roughly.
+    dismissed : str
+        Why a complex step that there is was not used: "contradicted" by differences, or nowhere confirmed by them.
+    beneath_rounding : bool
+        Neither the gradient nor any difference is larger than what rounding explains.
+    remark : str
+        What a verdict of ok leaves out.
     """
 
     name: str
@@ -68,6 +76,10 @@ class TensorCheck:
     way: str = ""
     batch_errors: tuple[tuple[int, float], ...] = ()
     diagnosis: str = ""
+    confirmed: bool = False
+    dismissed: str = ""
+    beneath_rounding: bool = False
+    remark: str = ""
 
     @property
     def wrong_batches(self) -> list[int]:
@@ -86,18 +98,27 @@ class TensorCheck:
         )
 
     @property
+    def only_batches(self) -> bool:
+        """Wrong for other batch sizes, and right for the one whose entries were compared."""
+        return replace(self, batch_errors=()).passed and bool(self.wrong_batches)
+
+    @property
     def compared(self) -> str:
-        """How many entries, or directions, in words."""
-        return f"{self.directions} directions" if self.directions else f"{self.checked:,} of {self.size:,}"
+        """How many entries, or directions, were judged, in words."""
+        if self.directions:
+            return f"{self.directions} directions"
+        return f"{self.checked - self.undecided:,} of {self.size:,}"
 
     @property
     def verdict(self) -> str:
         """Ok, or what is wrong and where, in one line."""
         if self.undecided and self.undecided == (self.directions or self.checked):
-            return "UNDECIDED: no oracle can judge it here: its derivative is lost in rounding, or at a kink"
+            return "UNDECIDED: no oracle can judge it here: it is lost in rounding, or at kinks: take another point"
+        if self.passed and (self.remark or self.undecided):
+            return f"ok: {self.remark or f'{self.undecided:,} undecided'}"
         if self.passed:
-            undecided = self.inconclusive and self.inconclusive == (self.directions or self.checked)
-            return "UNDECIDED: differences judge no entry; the complex step agrees" if undecided else "ok"
+            undecided = self.inconclusive == (self.directions or self.checked) > 0 and not self.confirmed
+            return "unconfirmed: the complex step agrees, differences judge no entry" if undecided else "ok"
         if self.complex_step_error is not None and self.complex_step_error > COMPLEX_STEP_TOLERANCE:
             place = f"WRONG at {self.worst_index}: {self.analytic:.12g}, oracle {self.complex_step:.12g}"
         elif self.finite_difference_error > self.finite_difference_tolerance:
@@ -111,6 +132,8 @@ class TensorCheck:
 
     def explanation(self) -> str:
         """The tensor, the index, all values and errors there, in one sentence."""
+        if self.only_batches:
+            return f"{self.name}: {self.verdict}, along a random direction; right for the examples that were compared"
         oracles = [
             f"{name} {value:.15g}"
             for name, value in (("complex step", self.complex_step), ("5-point", self.finite_difference))
@@ -188,11 +211,11 @@ class GradientReport:
     @property
     def judged(self) -> bool:
         """Finite differences could say something about at least one tensor."""
-        return any(t.inconclusive < (t.directions or t.checked) for t in self.tensors)
+        return any(t.inconclusive < (t.directions or t.checked) or t.confirmed for t in self.tensors)
 
     def rerun(self, tensor: TensorCheck) -> str:
         """The Python call that checks just the worst entry of one tensor once more."""
-        index = f", index={tensor.worst_index}" if tensor.worst_index else ""
+        index = f", index={tensor.worst_index}" if tensor.worst_index and not tensor.only_batches else ""
         return f"{self.call}, tensor={tensor.name!r}{index}, rng={self.seed})"
 
     def raise_if_failed(self) -> None:

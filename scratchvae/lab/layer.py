@@ -14,6 +14,8 @@ from scratchvae.validation import check_array, check_choice
 
 __all__ = ["Layer", "name_of", "named_inputs"]
 
+# How far from the point another call of forward is: far enough to change every digit, near enough for its domain.
+_ELSEWHERE = 1e-3
 # What forward returned, with each output's place told by its number, the cache's by None; None alone: no cache.
 _Structure: TypeAlias = "tuple[Any, ...] | None"
 
@@ -31,22 +33,31 @@ def name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def named_inputs(function: Callable[..., Any], inputs: Any) -> dict[str, Any]:
-    """Inputs by name: a mapping as it is, a sequence by the names of the function's parameters."""
-    if isinstance(inputs, Mapping):
-        return dict(inputs)
-    if isinstance(inputs, np.ndarray | float) or not isinstance(inputs, Sequence) or isinstance(inputs, str):
-        raise TypeError(
-            f"inputs is of type {type(inputs).__name__}, expected a dict of names and arrays, or a list of arrays"
-        )
+def _names_of_parameters(function: Callable[..., Any]) -> list[str]:
     try:
-        names = [
+        return [
             name
             for name, parameter in inspect.signature(function).parameters.items()
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         ]
     except (TypeError, ValueError):  # a compiled function does not tell
-        names = []
+        return []
+
+
+def named_inputs(function: Callable[..., Any], inputs: Any) -> dict[str, Any]:
+    """Inputs by name: a mapping as it is, a sequence by the names of the function's parameters."""
+    names = _names_of_parameters(function)
+    if isinstance(inputs, Mapping):
+        if list(inputs) != names[: len(inputs)] and set(inputs) <= set(names):
+            raise ValueError(
+                f"inputs has {', '.join(inputs)}, expected them in the order in which {name_of(function)} takes them: "
+                f"{', '.join(names)}"
+            )
+        return dict(inputs)
+    if isinstance(inputs, np.ndarray | float) or not isinstance(inputs, Sequence) or isinstance(inputs, str):
+        raise TypeError(
+            f"inputs is of type {type(inputs).__name__}, expected a dict of names and arrays, or a list of arrays"
+        )
     names += [f"input {i}" for i in range(len(names), len(inputs))]
     return dict(zip(names, inputs, strict=False))
 
@@ -118,7 +129,7 @@ class Layer:
         lent = {name: copy.copy(value) for name, value in inputs.items()}
         outputs, structure, cache = self._taken_apart(self.forward(*lent.values()))
         self._unchanged(self.what, lent)
-        checked = tuple(self._output(output, i, len(outputs)) for i, output in enumerate(outputs))
+        checked = tuple(self._output(output, i, len(outputs)).copy() for i, output in enumerate(outputs))
         if self.scalar and checked[0].ndim:
             raise ValueError(
                 f"{self.what} returns an array of shape {checked[0].shape}, expected one number; a layer is checked "
@@ -197,6 +208,29 @@ class Layer:
                 raise ValueError(f"{self.back} changes the cotangent in place; expected it to leave dy alone")
         return self._by_name(returned)
 
+    def gradients_later(self, cotangents: Outputs, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """As `gradients`, shapes as of the inputs, after forward was called with other numbers, and backward before.
+
+        Empty where there is no cache that could be another's.
+        """
+        _, structure, cache = self._taken_apart(self.forward(*copy.deepcopy(self.inputs).values()))
+        if structure is None or cache is None:
+            return {}
+        others = copy.deepcopy(self.inputs)
+        for name in self.point:
+            others[name] *= 1 + _ELSEWHERE * rng.random(others[name].shape)
+        self.forward(*others.values())
+        for _ in range(2):
+            returned = self._backward_of(cotangents, structure, cache)
+        return self._by_name(returned)
+
+    def _backward_of(self, cotangents: Outputs, structure: tuple[Any, ...], cache: Any) -> Any:
+        lent = tuple(cotangent.copy() for cotangent in cotangents)
+        arranged = (
+            tuple(lent[i] for i in place) if isinstance(place, tuple) else lent[place] for place in structure
+        )
+        return self.backward(*arranged, cache)
+
     def _by_name(self, returned: Any) -> dict[str, np.ndarray]:
         if isinstance(returned, Mapping):
             unknown = [str(name) for name in returned if name not in self.inputs]
@@ -204,7 +238,7 @@ class Layer:
             if unknown or missing:
                 raise ValueError(
                     f"{self.back} returns gradients by the names {', '.join(map(str, returned))}, expected "
-                    f"{', '.join(self.point)}"
+                    f"{', '.join(self.point)}; None, or the name in constant=, for an input that has no gradient"
                 )
             pairs = dict(returned)
         else:
@@ -222,7 +256,8 @@ class Layer:
         for name in self.left_alone:
             if pairs.get(name) is not None and not _is_float(self.inputs[name]):
                 raise ValueError(
-                    f"{self.back} returns a gradient for {name!r}, which is not a floating-point input; expected None"
+                    f"{self.back} returns a gradient for {name!r}, which is not a floating-point input; expected None, "
+                    "or an input of floats"
                 )
         found = {name: self._gradient(name, pairs[name]) for name in self.point if pairs[name] is not None}
         if not found:

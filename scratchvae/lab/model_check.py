@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratchvae.lab.comparison import Problem, check_directions, check_entries
+from scratchvae.lab.comparison import COTANGENT_SCALES, Problem, check_directions, check_entries
 from scratchvae.lab.complex_step import IMAGINARY_STEP
 from scratchvae.lab.diagnosis import describe_batches
 from scratchvae.lab.forward_oracle import autoencoder_loss, vae_loss
@@ -49,13 +49,14 @@ def check_model(
     twin = make_model({**model.config(), "dtype": "float64"})
     twin.load_parameters({name: value.astype(np.float64) for name, value in model.parameters.items()})
     data_rng, noise_rng, entry_rng, batch_rng = spawn(plan.seed, 4)
-    x = _data(twin, check_integer("batch_size", batch_size), data_rng) if x is None else x
-    x = twin.check_x(x)
+    given = x is not None
+    x = twin.check_x(_data(twin, check_integer("batch_size", batch_size), data_rng) if x is None else x)
     samples = check_integer("num_samples", num_samples)
     noise = noise_rng.standard_normal((samples, len(x), twin.latent_dim))
 
     before = [array.copy() for array in (x, noise, twin.theta)]
     loss = _losses(twin, x, noise)
+    _whole(twin, loss)
     again = _losses(twin, x, noise)
     same = loss.value == again.value and all(
         np.array_equal(way[name], again.ways[label][name]) for label, way in loss.ways.items() for name in way
@@ -74,7 +75,7 @@ def check_model(
             if work.directions:
                 check, errors[name] = check_directions(name, problem, work.directions, entry_rng, bar)
             else:
-                check, errors[name] = check_entries(name, problem, work.entries[name], bar)
+                check, errors[name] = check_entries(name, problem, work.entries[name], bar, plan.index)
             tensors.append(check)
     if plan.index is None:
         tensors, loss_error = _check_batches(twin, tensors, x, samples, batch_rng)
@@ -89,9 +90,31 @@ def check_model(
         work.notes,
         target=f"a {type(model).__name__} with {model.theta.size:,} parameters",
         seed=plan.seed,
-        call=f"check_gradients(model{_settings(batch_size, num_samples)}",
+        call=f"check_gradients(model{', x' if given else ''}{_settings(batch_size, num_samples)}",
         errors=errors,
     )
+
+
+def _whole(twin: VAE | Autoencoder, loss: _Loss) -> None:
+    """A ValueError unless there is a finite gradient of every parameter, in its shape."""
+    what = type(twin).__name__
+    for label, way in loss.ways.items():
+        where = f" ({label})" if label else ""
+        if missing := [name for name in twin.parameters if name not in way]:
+            raise ValueError(
+                f"{what} gives no gradient of {missing[0]}{where}, expected one for every parameter"
+            )
+        for name, parameter in twin.parameters.items():
+            if way[name].shape != parameter.shape:
+                raise ValueError(
+                    f"{what} gives a gradient of {name}{where} of shape {way[name].shape}, expected {parameter.shape}"
+                )
+            if not np.isfinite(way[name]).all():
+                index = tuple(int(i) for i in np.argwhere(~np.isfinite(way[name]))[0])
+                raise ValueError(
+                    f"{what} gives {way[name][index]} in the gradient of {name}{where} at index {index}, expected "
+                    "finite numbers"
+                )
 
 
 def _settings(batch_size: int, num_samples: int) -> str:
@@ -121,10 +144,26 @@ def _losses(twin: VAE | Autoencoder, x: np.ndarray, noise: np.ndarray) -> _Loss:
     if isinstance(twin, VAE):
         loss, gradients = twin.loss_and_gradients(x, noise)
         full = {**settings, "beta": twin.beta, "kl": twin.kl, "free_bits": getattr(twin, "free_bits", 0.0)}
-        ways = {"": gradients, "layer by layer": twin.gradients_by_layers(x, noise)}
+        ways = {
+            "": gradients,
+            **_at_scales("layer by layer", lambda s: twin.gradients_by_layers(x, noise, s)),
+        }
         return _Loss(loss, ways, lambda: twin.loss(x, noise), lambda p: vae_loss(p, x, noise, **full))
-    loss, gradients = twin.loss_and_gradients(x)
-    return _Loss(loss, {"": gradients}, lambda: twin.loss(x), lambda p: autoencoder_loss(p, x, **settings))
+    ways = _at_scales("", lambda s: twin.loss_and_gradients(x, s)[1])
+    return _Loss(twin.loss(x), ways, lambda: twin.loss(x), lambda p: autoencoder_loss(p, x, **settings))
+
+
+def _at_scales(
+    label: str, gradients: Callable[[float], dict[str, np.ndarray]]
+) -> dict[str, dict[str, np.ndarray]]:
+    """The gradients of the loss times each scale, divided by it."""
+    ways = {}
+    for scale in COTANGENT_SCALES:
+        times = "" if scale == 1 else f"for the loss times {scale:g}"
+        ways[", ".join(filter(None, (label, times)))] = {
+            name: gradient / scale for name, gradient in gradients(scale).items()
+        }
+    return ways
 
 
 def _problem(twin: VAE | Autoencoder, loss: _Loss, sizes: tuple[int, ...]) -> Problem:

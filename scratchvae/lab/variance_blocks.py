@@ -6,6 +6,7 @@ Derived in `derivations/11-variance.md`, like the module `variance`, which adds 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,12 @@ from scratchvae import kernels
 from scratchvae.densities.gaussian import gaussian_sample_forward
 from scratchvae.estimators import Estimator, make_estimator
 from scratchvae.estimators.antithetic import Antithetic
+from scratchvae.lab.decoder_pass import DecoderPass, LayerSums
 from scratchvae.lab.variance_terms import make_integrand
 from scratchvae.layers.stack import LayerCache
 from scratchvae.models.decoder_integrand import DecoderIntegrand, sample_gradients
 from scratchvae.models.vae import VAE
+from scratchvae.objectives.elbo import sampled_kl_backward, sampled_kl_forward
 from scratchvae.objectives.importance_weighted import importance_weighted_elbo
 from scratchvae.validation import check_integer
 
@@ -25,6 +28,8 @@ __all__ = ["BlockMoments", "DecoderMoments", "Group", "MinibatchPasses", "Sample
 
 # Rows (draws × examples) that pass through the decoder at a time, which bounds the memory.
 _ROWS = 8192
+# Samples of one example that pass through the decoder at a time: few enough for what lies between to stay in the cache.
+_SAMPLES_AT_ONCE = 1024
 # The measure-valued estimators evaluate at three points for each sample at once.
 _POINTS_ELSEWHERE = 3
 
@@ -60,6 +65,12 @@ class Group(NamedTuple):
         return isinstance(self.estimator, Antithetic) or self.objective != "elbo"
 
     @property
+    def learns(self) -> bool:
+        """Whether its gradients depend on what it has seen before."""
+        state = getattr(self.estimator, "state", dict)
+        return bool(state())
+
+    @property
     def looks_elsewhere(self) -> bool:
         """Whether it wants more of the decoder than values and gradients at the samples."""
         return self.is_coupled or getattr(self.estimator, "looks_elsewhere", False)
@@ -77,6 +88,21 @@ class DecoderMoments(NamedTuple):
         shapes = {name: p.shape for name, p in vae.parameters.items() if name.startswith("decoder")}
         variances, means = ({name: np.zeros(shape) for name, shape in shapes.items()} for _ in range(2))
         return cls(variances, means)
+
+    def add(self, layers: Sequence[LayerSums]) -> None:
+        """Add the means of one example's samples, and the sums of their squared deviations. (11.2)"""
+        for i, sums in enumerate(layers):
+            weight, bias = f"decoder.{i}.weight", f"decoder.{i}.bias"
+            sums.add_weight(self.means[weight], self.variances[weight])
+            sums.add_bias(self.means[bias], self.variances[bias])
+
+    def scale(self, factor: float, samples: int) -> None:
+        """Make variances of what was added up; all gradients are to be multiplied by a factor. (11.3)"""
+        for mean in self.means.values():
+            np.multiply(mean, factor, out=mean)
+        for squares in self.variances.values():
+            np.maximum(squares, 0, out=squares)
+            np.multiply(squares, factor**2 / (samples - 1), out=squares)
 
 
 class Samples(NamedTuple):
@@ -145,24 +171,38 @@ class MinibatchPasses:
         self.x = x
         self.term = term
         self.mean, self.log_var, self.cache = vae.encoder_forward(x)
+        self._pass = DecoderPass(vae, _SAMPLES_AT_ONCE)
+        self._sums = [LayerSums(layer) for layer in vae.decoder_layers]
 
     def decoder(self, noise: np.ndarray) -> Samples:
-        """Pass noise (S, B, L) through the decoder and back; examples in chunks, to bound the memory."""
+        """Pass noise (S, B, L) through the decoder and back, one example after the other. (11.2) (11.3)"""
         z, _ = gaussian_sample_forward(self.mean, self.log_var, noise)
         moments = DecoderMoments.zeros(self.vae)
-        values, gradients, directs = [], [], []
-        for rows in self._chunks(len(noise)):
-            integrand = self._integrand(rows, "elbo")
-            value, gradient = integrand.value_and_gradient(z[:, rows])
-            values.append(value)
-            gradients.append(gradient)
-            directs.append(integrand.direct_gradients())
-            self._add_decoder_moments(integrand, (1, *value.shape), None, moments)
-        value, gradient = np.concatenate(values, axis=1), np.concatenate(gradients, axis=1)
-        direct = None
-        if directs[0] is not None:
-            direct = tuple(np.concatenate([d[i] for d in directs], axis=1) for i in range(2))  # type: ignore[index]
-        return Samples(noise, _Remembered(z, value, gradient, direct, self.x), moments)  # type: ignore[arg-type]
+        value, gradient, direct = np.zeros(z.shape[:-1]), np.zeros_like(z), None
+        if self.term != "kl":  # which the decoder owes nothing
+            for example in range(len(self.x)):
+                value[:, example], gradient[:, example] = self._there_and_back(example, z[:, example])
+                moments.add(self._sums)
+            moments.scale(-1 / len(self.x), len(noise))
+        if self.vae.kl == "sampled" and self.term != "reconstruction":
+            # f = … − beta (log q(z; mean, log_var) − log p(z))                               (5.7)
+            kl, cache = sampled_kl_forward(z, self.mean, self.log_var)
+            dz, dmean, dlog_var = sampled_kl_backward(np.full(kl.shape, -self.vae.beta), cache)
+            value, gradient, direct = value - self.vae.beta * kl, gradient + dz, (dmean, dlog_var)
+        return Samples(noise, _Remembered(z, value, gradient, direct, self.x), moments)
+
+    def _there_and_back(self, example: int, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """log p(x|z) (S,) and its gradient (S, L) at samples z (S, L); the decoder's gradients are left in `_sums`."""
+        for sums in self._sums:
+            sums.clear()
+        found = []
+        for begin in range(0, len(z), _SAMPLES_AT_ONCE):
+            some = np.ascontiguousarray(z[begin : begin + _SAMPLES_AT_ONCE])
+            found.append(self._pass(self.x[example : example + 1], some))
+            for sums, inputs, delta in zip(self._sums, self._pass.inputs, self._pass.deltas, strict=True):
+                sums.add(inputs, delta)
+        value, gradient = zip(*found, strict=True)
+        return np.concatenate(value), np.concatenate(gradient)
 
     def posterior_gradients(
         self, samples: Samples, group: Group
@@ -250,51 +290,73 @@ class MinibatchPasses:
             moments.means[f"{name}.bias"] += of_bias.mean(axis=0, dtype=np.float64).sum(axis=0)
 
     def measure(self, samples: Samples, group: Group) -> BlockMoments:
-        """Moments of the gradient, per sample, over one block of draws. (11.4) (11.8)"""
+        """Moments of the gradient, per sample, over one block of draws. (11.4) (11.8) (11.12)"""
         dmean, dlog_var, decoder = self.posterior_gradients(samples, group)
-        variances = {
-            name: np.zeros(p.shape) for name, p in self.vae.parameters.items() if name.startswith("encoder")
-        }
         estimates = len(dmean)
-        squares = np.zeros(estimates)
-        for rows in self._chunks(estimates):
-            for name, inputs, delta in self._encoder_deltas(rows, dmean[:, rows], dlog_var[:, rows]):
-                centred = delta - delta.mean(axis=0, dtype=np.float64)
-                centred *= centred
-                spread = centred.sum(axis=0) * (group.samples / (estimates - 1))
-                squared_inputs = inputs.astype(np.float64) ** 2
-                variances[f"{name}.weight"] += squared_inputs.T @ spread
-                variances[f"{name}.bias"] += spread.sum(axis=0)
-                # Weights and bias: Σ over i and j of (a_i δ_j)², and of δ_j²                (11.8)
-                squares += centred.sum(axis=2) @ (squared_inputs.sum(axis=1) + 1)
-        squares *= group.samples * estimates / (estimates - 1)
-        return BlockMoments(
-            {**decoder.variances, **variances},
-            decoder.means,
-            dmean.mean(axis=0, dtype=np.float64),
-            dlog_var.mean(axis=0, dtype=np.float64),
-            squares,
-        )
+        scale = group.samples / (estimates - 1)
+        mean, squares = np.empty((len(self.x), 2 * self.mean.shape[1])), np.zeros(estimates)
+        spreads = [np.empty((len(self.x), jacobian.shape[2])) for _, _, jacobian in self._encoder_jacobians]
+        for b, metric in enumerate(self._metrics):
+            gradients = np.concatenate([dmean[:, b], dlog_var[:, b]], axis=1, dtype=np.float64)
+            mean[b] = gradients.mean(axis=0)
+            centred = gradients - mean[b]
+            squares += (kernels.matmul(centred, metric) * centred).sum(axis=1)
+            covariance = scale * kernels.matmul_transposed_left(centred, centred)
+            for spread, (_, _, jacobian) in zip(spreads, self._encoder_jacobians, strict=True):
+                spread[b] = (jacobian[b] * kernels.matmul(covariance, jacobian[b])).sum(axis=0)
+        variances = {}
+        for spread, (name, squared_inputs, _) in zip(spreads, self._encoder_jacobians, strict=True):
+            variances[f"{name}.weight"] = kernels.matmul_transposed_left(
+                squared_inputs, np.maximum(spread, 0)
+            )
+            variances[f"{name}.bias"] = np.maximum(spread, 0).sum(axis=0)
+        dmean, dlog_var = np.split(mean, 2, axis=1)
+        squares *= scale * estimates
+        return BlockMoments({**decoder.variances, **variances}, decoder.means, dmean, dlog_var, squares)
+
+    @cached_property
+    def _encoder_jacobians(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """(layer, its input squared (B, fan_in), the derivative of its delta (B, 2 L, fan_out)), float64. (11.12)
+
+        By the gradients with respect to mean and log_var: each of those in turn is one, and all others are zero.
+        """
+        latents = self.mean.shape[1]
+        one_by_one: np.ndarray = np.eye(2 * latents, dtype=self.vae.dtype)[:, None]
+        units = np.broadcast_to(one_by_one, (2 * latents, len(self.x), 2 * latents))
+        return [
+            (name, inputs.astype(np.float64) ** 2, delta.swapaxes(0, 1).astype(np.float64, order="C"))
+            for name, inputs, delta in self._encoder_deltas(units[..., :latents], units[..., latents:])
+        ]
+
+    @cached_property
+    def _metrics(self) -> np.ndarray:
+        """J Jᵀ of each example, (B, 2 L, 2 L), weighted by the squares of each layer's inputs and added up. (11.12)"""
+        metrics = np.zeros((len(self.x), *2 * (2 * self.mean.shape[1],)))
+        for _, squared_inputs, jacobian in self._encoder_jacobians:
+            # Weights and bias: Σ over i and j of (a_i δ_j)², and of δ_j²                    (11.8)
+            for b, loudness in enumerate(1 + squared_inputs.sum(axis=1)):
+                metrics[b] += loudness * kernels.matmul_transposed_right(jacobian[b], jacobian[b])
+        return metrics
 
     def _encoder_deltas(
-        self, rows: slice, dmean: np.ndarray, dlog_var: np.ndarray
+        self, dmean: np.ndarray, dlog_var: np.ndarray
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """(layer, its input (b, fan_in), the gradient (S, b, fan_out) of its output), from the heads to the data."""
+        """(layer, its input (B, fan_in), the gradient (S, B, fan_out) of its output), from the heads to the data."""
         scale = np.asarray(-1 / len(self.x), dmean.dtype)
         dmean, dlog_var = scale * dmean, scale * dlog_var
-        yield "encoder.mean", self.cache.mean.x[rows], dmean
-        yield "encoder.log_var", self.cache.log_var.x[rows], dlog_var
+        yield "encoder.mean", self.cache.mean.x, dmean
+        yield "encoder.log_var", self.cache.log_var.x, dlog_var
         if not self.cache.hidden:
             return
         flat_dmean, flat_dlog_var = (d.reshape(-1, d.shape[-1]) for d in (dmean, dlog_var))
         dhidden = kernels.matmul_transposed_right(flat_dmean, self.cache.mean.weight)
         dhidden += kernels.matmul_transposed_right(flat_dlog_var, self.cache.log_var.weight)
         draws = len(dmean)
-        caches = [_repeated(cache, rows, draws) for cache in self.cache.hidden]
+        caches = [_repeated(cache, draws) for cache in self.cache.hidden]
         for (name, _, delta), cache in zip(
             _deltas("encoder", dhidden, caches), self.cache.hidden[::-1], strict=True
         ):
-            yield name, cache.dense.x[rows], delta.reshape(draws, -1, delta.shape[-1])
+            yield name, cache.dense.x, delta.reshape(draws, -1, delta.shape[-1])
 
 
 def _second_moment(inputs: np.ndarray, delta: np.ndarray) -> np.ndarray:
@@ -319,7 +381,6 @@ def _deltas(
             dy = kernels.matmul_transposed_right(delta, cache.dense.weight)  # (1.2)
 
 
-def _repeated(cache: LayerCache, rows: slice, draws: int) -> LayerCache:
+def _repeated(cache: LayerCache, draws: int) -> LayerCache:
     """A layer's output for `draws` copies of the examples: the encoder does not see the noise."""
-    y = np.broadcast_to(cache.y[rows], (draws, *cache.y[rows].shape)).reshape(-1, cache.y.shape[-1])
-    return cache._replace(y=y)
+    return cache._replace(y=np.tile(cache.y, (draws, 1)))

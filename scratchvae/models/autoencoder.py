@@ -87,9 +87,9 @@ class Autoencoder(Model):
         """−mean over B of log p(x | code), in nats per example; x (B, D)."""
         return self._forward(self.check_x(x))[0]
 
-    def loss_and_gradients(self, x: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
-        """The loss, in nats per example, and copies of its gradients by name; x (B, D)."""
-        loss, _ = self._loss_and_gradients(self.check_x(x))
+    def loss_and_gradients(self, x: np.ndarray, dloss: float = 1.0) -> tuple[float, dict[str, np.ndarray]]:
+        """The loss, in nats per example, and copies of its gradients, times dloss, by name; x (B, D)."""
+        loss, _ = self._loss_and_gradients(self.check_x(x), dloss)
         return loss, {name: gradient.copy() for name, gradient in self.gradients.items()}
 
     def minibatch_gradients(self, x: np.ndarray, **_settings_of_a_vae: Any) -> tuple[float, ELBO]:
@@ -118,10 +118,10 @@ class Autoencoder(Model):
             (encoder_caches, decoder_caches, likelihood_cache),
         )
 
-    def _loss_and_gradients(self, x: np.ndarray) -> tuple[float, ELBO]:
+    def _loss_and_gradients(self, x: np.ndarray, dloss: float = 1.0) -> tuple[float, ELBO]:
         loss, reconstruction, (encoder_caches, decoder_caches, likelihood_cache) = self._forward(x)
         # loss = −mean over B of reconstruction                                              (5.5)
-        dreconstruction = np.full(reconstruction.shape, -1 / len(x))
+        dreconstruction = np.full(reconstruction.shape, -dloss / len(x))
         # reconstruction = likelihood.forward(x, output)                                     (3.3) (4.13)
         doutput = self.likelihood.backward(dreconstruction, likelihood_cache)
         # output = stack_forward(code, decoder)                                              (1.9)

@@ -52,10 +52,10 @@ class FreeBitsVAE(VAE):
         return super().loss(x, *arguments, **named) + self.beta * shortfall
 
     def _loss_and_gradients_by_layers(
-        self, x: np.ndarray, noise: np.ndarray, estimator: Estimator, beta: float
+        self, x: np.ndarray, noise: np.ndarray, estimator: Estimator, beta: float, dloss: float = 1.0
     ) -> tuple[float, ELBO]:
-        loss, elbo = super()._loss_and_gradients_by_layers(x, noise, estimator, beta)
-        return loss + self._add_shortfall(x, beta), elbo
+        loss, elbo = super()._loss_and_gradients_by_layers(x, noise, estimator, beta, dloss)
+        return loss + self._add_shortfall(x, beta, dloss), elbo
 
     def _loss_and_gradients_at_once(
         self, x: np.ndarray, noise: np.ndarray, beta: float
@@ -63,13 +63,13 @@ class FreeBitsVAE(VAE):
         loss, elbo = super()._loss_and_gradients_at_once(x, noise, beta)
         return loss + self._add_shortfall(x, beta), elbo
 
-    def _add_shortfall(self, x: np.ndarray, beta: float) -> float:
-        """Beta times the shortfall; its gradient is added to that which is already in `gradient`."""
+    def _add_shortfall(self, x: np.ndarray, beta: float, dloss: float = 1.0) -> float:
+        """Beta times the shortfall; dloss times its gradient is added to that which is already in `gradient`."""
         mean, log_var, encoder_cache = self.encoder_forward(x)
         shortfall, cache = free_bits_forward(mean, log_var, self.free_bits)
         before = {name: g.copy() for name, g in self.gradients.items() if name.startswith("encoder")}
         # loss = … + beta shortfall                       the encoder's backward pass is linear         (26.3)
-        self.encoder_backward(*free_bits_backward(beta, cache), encoder_cache)
+        self.encoder_backward(*free_bits_backward(dloss * beta, cache), encoder_cache)
         for name, gradient in before.items():
             self.gradients[name] += gradient
         return beta * shortfall

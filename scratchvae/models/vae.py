@@ -219,22 +219,26 @@ class VAE(Model):
         loss, _ = self._loss_and_gradients(x, noise, make_estimator(estimator), self.beta)
         return loss, {name: gradient.copy() for name, gradient in self.gradients.items()}
 
-    def gradients_by_layers(self, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+    def gradients_by_layers(
+        self, x: np.ndarray, noise: np.ndarray, dloss: float = 1.0
+    ) -> dict[str, np.ndarray]:
         """Pathwise gradients computed room by room, also where `loss_and_gradients` takes the fused kernel.
 
         Parameters
         ----------
         x : ndarray (B, D)
         noise : ndarray (B, L) or (S, B, L)
+        dloss : float
+            The loss's cotangent: the gradients are those of dloss times the loss.
 
         Returns
         -------
         dict of str to ndarray
-            Copies, shaped as `parameters`; equal to those of `loss_and_gradients` but for rounding.
+            Copies, shaped as `parameters`; with dloss = 1 equal to those of `loss_and_gradients` but for rounding.
         """
         x = self.check_x(x)
         noise = self._noise(noise, None, len(x), 1)
-        self._loss_and_gradients_by_layers(x, noise, Pathwise(), self.beta)
+        self._loss_and_gradients_by_layers(x, noise, Pathwise(), self.beta, dloss)
         return {name: gradient.copy() for name, gradient in self.gradients.items()}
 
     def minibatch_gradients(
@@ -274,7 +278,7 @@ class VAE(Model):
         return self._loss_and_gradients_by_layers(x, noise, estimator, beta)
 
     def _loss_and_gradients_by_layers(
-        self, x: np.ndarray, noise: np.ndarray, estimator: Estimator, beta: float
+        self, x: np.ndarray, noise: np.ndarray, estimator: Estimator, beta: float, dloss: float = 1.0
     ) -> tuple[float, ELBO]:
         """The way there and back, room by room, for any estimator."""
         mean, log_var, encoder_cache = self.encoder_forward(x)
@@ -286,12 +290,12 @@ class VAE(Model):
         loss, elbo, elbo_cache = elbo_forward(integrand.reconstruction, kl, beta)
 
         # loss = −mean over B of mean over S of (reconstruction − beta kl)                   (5.5)
-        dreconstruction, dkl = elbo_backward(1.0, elbo_cache)
+        dreconstruction, dkl = elbo_backward(dloss, elbo_cache)
         # reconstruction = log p(x | z)       the decoder's own gradient, the same for every estimator
         if objective == "importance-weighted":
             # loss = −mean over B of log mean exp over S: each sample counts by its share    (22.5)
             loss, elbo, shares = importance_weighted_elbo(integrand.reconstruction, kl, beta)
-            self._store("decoder", integrand.decoder_gradients(shares), scale=-1 / len(x))
+            self._store("decoder", integrand.decoder_gradients(shares), scale=-dloss / len(x))
         else:
             self._store("decoder", integrand.decoder_gradients(), scale=float(dreconstruction[0, 0]))
         # E f(z)                              the estimator's gradient of it, averaged over samples

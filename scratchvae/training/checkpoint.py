@@ -198,7 +198,9 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
             except ValueError as error:
                 refused.append(str(error))
     if not whole:
-        raise ValueError(f"{folder} holds no checkpoint to go on from: {'; '.join(refused)}; begin again")
+        raise ValueError(
+            f"{folder} holds no checkpoint to go on from: {'; '.join(refused)}; begin again in another folder, or with overwrite"
+        )
     # By the number inside: two files that changed names are still both whole.
     return max(whole, key=lambda found: found.number), refused
 

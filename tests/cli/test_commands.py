@@ -586,14 +586,14 @@ def test_check_of_a_large_model_takes_directions_and_says_so(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--index", "1,2"), "index is (1, 2) without a tensor"),
+        (("--index", "1,2"), "--index came without --tensor"),
         (("--tensor", "decoder.9.weight"), "tensor is 'decoder.9.weight', expected one of: encoder.0.weight"),
         (
             ("--tensor", "decoder.0.bias", "--index", "7"),
             "index is (7,), expected one within the tensor's shape (3,)",
         ),
         (("--index", "a"), "got 'a', expected whole numbers with commas between, such as 1,2"),
-        (("--directions", 2, "--entries", 2), "directions is 2 and entries are asked for too"),
+        (("--directions", 2, "--entries", 2), "--directions came with --entries or --index"),
         (("--out", "/proc/x"), "--out is '/proc/x', which cannot be made or written"),
     ],
     ids=range(6),

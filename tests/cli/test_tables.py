@@ -207,7 +207,7 @@ def tensor(**changes: Any) -> TensorCheck:
         ({"complex_step_error": 0.1, "analytic": 1.5}, "WRONG at (2, 3): 1.5, oracle 1.25"),
         ({"complex_step_error": float("inf")}, "WRONG at (2, 3)"),
         ({"finite_difference_error": 0.1}, "WRONG: the oracle agrees, differences"),
-        ({"inconclusive": 12}, "UNDECIDED: "),
+        ({"inconclusive": 12}, "unconfirmed: the complex step agrees"),
     ],
 )
 def test_check_tells_wrong_from_undecided(

@@ -10,7 +10,7 @@ from tests.figures.checks import check_finding, tiny
 
 def test_the_prior_meets_the_codes_of_a_vae(tmp_path: Path) -> None:
     """Catches models that are exchanged, and codes that are compared with those of other images or dimensions."""
-    setting = tiny(80, hidden=64, latent_dim=8)
+    setting = tiny(40, hidden=64, latent_dim=8)
     record = check_finding("code-space", setting, code_space(setting), tmp_path)
     measured = {(entry["model"], entry["latent_dim"]): entry for entry in record["models"]}
     assert set(measured) == {(model, size) for model in ("autoencoder", "VAE") for size in (2, 8)}

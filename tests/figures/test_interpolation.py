@@ -11,7 +11,7 @@ from tests.figures.checks import check_finding, tiny
 
 def test_half_way_a_vae_is_nearer_to_the_data(tmp_path: Path) -> None:
     """Catches models that are exchanged, and a classifier that knows the images that it judges."""
-    setting = tiny(200, latent_dim=8, hidden=128)
+    setting = tiny(100, train=1000, latent_dim=8, hidden=128)
     record = check_finding("interpolation", setting, interpolation(setting), tmp_path)
     ways = record["ways"]
     middle = {name: way["distance"][4] for name, way in ways.items()}

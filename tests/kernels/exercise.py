@@ -37,6 +37,13 @@ def in_single_precision() -> Iterator[np.ndarray]:
     dweight, dbias = array(203, 157), array(157)
     kernels.dense_parameter_gradients(x, dy, dweight, dbias)
     yield from (dweight, dbias)
+    sums = np.zeros((2, 203, 157), dtype)
+    kernels.add_outer_products(np.maximum(x, 0), dy, *sums)
+    of_rows = np.zeros((2, 157), dtype)
+    kernels.add_shifted_rows(dy, bias, *of_rows)
+    moments = np.ones((2, 203, 157))
+    kernels.add_mean_and_squares(*sums, 131, *moments)
+    yield from (sums, of_rows, moments)
     dlogits = np.empty_like(x)
     yield kernels.bernoulli_value_and_gradient((x[:1] > 0).astype(dtype), 3 * x, np.ones(131), dlogits)
     yield dlogits

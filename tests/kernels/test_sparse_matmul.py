@@ -39,6 +39,34 @@ def zeros_and_others(
     return (rng.normal(size=shape) * (rng.random(shape) < density)).astype(dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(
+    rows=st.integers(1, 140),  # one piece of rows, and more
+    depth=st.integers(1, 140),  # one panel, and more
+    columns=st.integers(128, 300),
+    density=st.sampled_from([0.0, 0.02, 0.5]),
+)
+def test_leaving_out_each_rows_zeros_changes_no_bit(
+    dtype: type, rows: int, depth: int, columns: int, density: float
+) -> None:
+    rng = np.random.default_rng(rows + 100 * depth)
+    a, b = (
+        zeros_and_others(rng, (rows, depth), density, dtype),
+        rng.normal(size=(depth, columns)).astype(dtype),
+    )
+    out = np.full((rows, columns), np.nan, dtype)
+    kernels.dense_activation(a, b, np.zeros(columns, dtype), "identity", out)
+    np.testing.assert_array_equal(out, kernels.matmul(a, b))
+
+
+@pytest.mark.parametrize(("density", "pays"), [(0.0, True), (0.5, True), (0.8, False), (1.0, False)])
+def test_rows_are_listed_where_enough_is_zero(density: float, pays: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.random((100, 200)) < density
+    a[64:] = not density  # below what is looked at
+    assert sparse_matmul.has_many_zeros(a.astype(np.float32), 0, 100) == pays
+
+
 @pytest.mark.equation("10.8")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @given(

@@ -18,7 +18,7 @@ from scratchvae.lab.gradcheck import (
     TensorCheck,
     check_gradients,
 )
-from scratchvae.layers import stack
+from scratchvae.layers import dense, stack
 from scratchvae.layers.activations import ACTIVATIONS
 from scratchvae.models import vae as vae_module
 from scratchvae.models.autoencoder import Autoencoder
@@ -421,8 +421,8 @@ def test_a_mistake_that_one_example_hides_is_found_by_other_batches(rng, factor,
     case = make_case(rng, **SETTINGS)
     right = VAE.gradients_by_layers
 
-    def wrong(self, x, noise):
-        gradients = right(self, x, noise)
+    def wrong(self, x, noise, dloss):
+        gradients = right(self, x, noise, dloss)
         gradients["decoder.1.weight"] *= factor(len(x))
         return gradients
 
@@ -493,10 +493,33 @@ def test_what_else_a_model_must_keep_to(rng, spoil, words):
     case = make_case(rng, **SETTINGS)
     right = VAE.gradients_by_layers
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VAE, "gradients_by_layers", lambda self, x, noise: spoil(right(self, x, noise), x))
+        patch.setattr(
+            VAE, "gradients_by_layers", lambda self, x, noise, dloss: spoil(right(self, x, noise, dloss), x)
+        )
         report = check_gradients(case.vae, max_entries=1)
     assert not report.passed
     assert any(words in problem for problem in report.problems), report.problems
+
+
+@pytest.mark.parametrize("make", [make_autoencoder, lambda rng: make_case(rng, **SETTINGS).vae])
+def test_a_threshold_is_found_by_the_scale_of_the_loss(rng, monkeypatch, make):
+    # Nothing is below it at the scale 1, and everything at 1e-3.
+    right = dense.dense_backward
+
+    def with_a_threshold(dy, cache, *, need_dx=True):
+        return right(np.where(np.abs(dy).max() < 3e-3, 0, dy), cache, need_dx=need_dx)
+
+    model = make(rng)
+    assert check_gradients(model, max_entries=2).passed
+    for module in (stack, vae_module):
+        monkeypatch.setattr(module, "dense_backward", with_a_threshold)
+    report = check_gradients(model, batch_size=2, max_entries=2)
+    assert not report.passed
+    assert {tensor.way for tensor in report.tensors if not tensor.passed} == {
+        "for the loss times 0.001"
+        if isinstance(model, Autoencoder)
+        else "layer by layer, for the loss times 0.001"
+    }
 
 
 def test_entries_without_a_limit_become_directions_beyond_a_number(rng, monkeypatch):

@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 import pytest
 import sympy
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
 from scratchvae.lab.likelihood import estimate_log_likelihood
 from scratchvae.lab.probabilistic_pca import linear_log_likelihood, probabilistic_pca
@@ -148,9 +148,9 @@ def test_at_the_optimum_the_linear_encoder_is_the_posterior_and_all_bounds_are_l
     assert found.value.mean() == pytest.approx(best.log_likelihood, rel=1e-12)
 
 
-def test_the_ladder_climbs_from_the_exact_elbo_to_the_exact_log_p(rng):
-    # An encoder that is off by a known divergence: 64 examples, 2000 samples; five standard errors, which one run in
-    # a million exceeds.
+def test_the_ladder_climbs_from_the_exact_elbo_to_the_exact_log_p(rng, chance):
+    # An encoder that is off by a known divergence: 64 examples, 2000 samples; errors of so many are normal.
+    low, high = chance.between(norm, comparisons=2)
     x = data(rng, count=64)
     vae, _ = exact_vae(x, 2)
     vae.parameters["encoder.log_var.bias"][...] += 0.4
@@ -159,13 +159,13 @@ def test_the_ladder_climbs_from_the_exact_elbo_to_the_exact_log_p(rng):
     divergence = 2 * (np.exp(0.4) - 1 - 0.4) / 2
     # log w = log p(x) − ½ (e^0.4 − 1) |ε|² + ½ · 2 · 0.4: its variance is that of two squares, times ¼ (e^0.4 − 1)²
     error = (np.exp(0.4) - 1) / np.sqrt(64 * 2000)
-    assert (exact - found.bounds[1]).mean() == pytest.approx(divergence, abs=5 * error)
+    assert (exact - found.bounds[1]).mean() == pytest.approx(divergence, abs=high * error)
     assert error < divergence / 50
     off = (found.value - exact).mean() / (np.linalg.norm(found.monte_carlo_error) / 64)
-    assert abs(off) < 5
+    assert low < off < high
     gaps = [(exact - bound).mean() for bound in found.bounds.values()]
     assert all(wider > closer for wider, closer in itertools.pairwise(gaps))
-    assert abs(gaps[-1]) < 0.01 * gaps[0]
+    assert abs(gaps[-1]) < 0.1 * gaps[0]
 
 
 # --- a VAE reaches it -------------------------------------------------------------------------------------

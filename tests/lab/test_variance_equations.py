@@ -122,3 +122,18 @@ def test_the_law_of_total_variance() -> None:
     every = np.array([[one_example(d, s) for d in DRAWS] for s in shifts])
     parts = every.var(axis=1).mean(axis=0) + every.mean(axis=1).var(axis=0)
     np.testing.assert_allclose(every.reshape(-1, 2, 3).var(axis=0), parts, rtol=1e-12)
+
+
+@pytest.mark.equation("11.12")
+def test_variances_and_squares_come_from_one_covariance() -> None:
+    gradients = np.array([[d, d**2 - 1, np.cos(d)] for d in DRAWS])  # (S, 2 L)
+    jacobian = np.array([[0.5, -2.0], [1.5, 0.3], [-0.7, 1.1]])  # (2 L, fan_out)
+    deltas = gradients @ jacobian
+    covariance = np.cov(gradients.T)
+    np.testing.assert_allclose(
+        np.diag(jacobian.T @ covariance @ jacobian), deltas.var(axis=0, ddof=1), rtol=1e-12
+    )
+    centred = gradients - gradients.mean(axis=0)
+    squares = ((deltas - deltas.mean(axis=0)) ** 2).sum(axis=1)
+    metric = jacobian @ jacobian.T
+    np.testing.assert_allclose([c @ metric @ c for c in centred], squares, rtol=1e-12)

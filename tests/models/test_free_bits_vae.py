@@ -48,11 +48,11 @@ def test_far_below_the_allowance_only_the_reconstruction_is_felt(rng):
 
 def test_a_run_can_be_kept_and_resumed(rng, tmp_path):
     x = rng.random((20, 6))
-    vae = make(0.3)
+    vae = make(5.0)
     history = sv.fit(vae, x, epochs=2, batch_size=5, rng=0, checkpoints=tmp_path)
     again = sv.resume(tmp_path, x).model
     assert again.config() == vae.config()
-    assert again.free_bits == 0.3
+    assert again.free_bits == 5.0
     assert (again.theta == vae.theta).all()
     # the history has the bound's terms, its loss the shortfall beside them
     last = history.epochs[-1]

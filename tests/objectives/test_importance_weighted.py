@@ -249,7 +249,10 @@ def test_oracle_and_shipped_agree_on_the_value(rng):
     z = mean + np.exp(log_var / 2) * noise
     log_q = -(noise[..., 0] ** 2 + log_var + np.log(2 * np.pi)) / 2
     found, _ = importance_weighted_forward(target.value(z) - log_q)
-    np.testing.assert_allclose(found, oracle.log_mean_weight(target.value, mean, log_var, noise), rtol=1e-14)
+    expected = oracle.log_mean_weight(target.value, mean, log_var, noise)
+    np.testing.assert_allclose(
+        found, expected, rtol=1e-14, atol=1e-14
+    )  # sums of terms near one, which may cancel
 
 
 # --- how sure it is ---------------------------------------------------------------------------------------

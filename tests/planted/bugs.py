@@ -389,8 +389,8 @@ MODELS = [
     bug(
         "autoencoder: loss over n − 1 on the way back",
         AUTOENCODER,
-        "-1 / len(x)",
-        "-1 / (len(x) - 1)",
+        "-dloss / len(x)",
+        "-dloss / (len(x) - 1)",
         model="Autoencoder",
     ),
     bug(

@@ -6,11 +6,11 @@ Nothing here imports the package: everything is read from the text of the files 
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import tokenize
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +24,10 @@ CITATION = re.compile(r"\((\d+\.\d+(?:(?:, | and |–)\d+\.\d+)*)\)")
 class Module:
     """One file of Python, read and parsed."""
 
-    def __init__(self, path: Path, root: Path) -> None:
+    def __init__(self, path: Path, root: Path, text: str) -> None:
         self.path = path
         self.relative = path.relative_to(root)
-        self.text = path.read_text(encoding="utf-8")
+        self.text = text
         self.tree = ast.parse(self.text)
         parts = self.relative.with_suffix("").parts
         self.is_package = parts[-1] == "__init__"
@@ -65,12 +65,12 @@ class Module:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
         )
 
-    @cached_property
+    @functools.cached_property
     def comments(self) -> list[tuple[int, str]]:
         tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
         return [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
 
-    @cached_property
+    @functools.cached_property
     def docstrings(self) -> list[tuple[int, str]]:
         """(line, text), one entry per line of each docstring."""
         lines = []
@@ -91,7 +91,7 @@ class Module:
             for identifier in IDENTIFIER.findall(group)
         ]
 
-    @cached_property
+    @functools.cached_property
     def exported(self) -> list[str]:
         """The names in `__all__`; starred parts cannot be read from the text and are left out."""
         for node in self.tree.body:
@@ -102,7 +102,7 @@ class Module:
                     return [e.value for e in elements if isinstance(e, ast.Constant)]
         return []
 
-    @cached_property
+    @functools.cached_property
     def definitions(self) -> dict[str, Function | ast.ClassDef]:
         """Top-level functions and classes; after `k = njit(...)(_k)` the name k stands for _k."""
         found: dict[str, Function | ast.ClassDef] = {
@@ -124,9 +124,18 @@ class Module:
         }
 
 
+@functools.cache  # every rule reads all files, which are parsed once
+def _module(path: Path, root: Path, text: str) -> Module:
+    return Module(path, root, text)
+
+
 def modules(root: Path, *folders: str) -> list[Module]:
     """The Python files below the given folders of a root, in a fixed order."""
-    return [Module(path, root) for folder in folders for path in sorted((root / folder).rglob("*.py"))]
+    return [
+        _module(path, root, path.read_text(encoding="utf-8"))
+        for folder in folders
+        for path in sorted((root / folder).rglob("*.py"))
+    ]
 
 
 class Note(NamedTuple):

@@ -19,6 +19,8 @@ from scratchvae.kernels.compiled.matmul import (
     multiply_part,
     share,
 )
+from scratchvae.kernels.compiled.sparse_matmul import WORTHWHILE as WORTHWHILE_LISTED
+from scratchvae.kernels.compiled.sparse_matmul import has_many_zeros, multiply_listed_rows
 from scratchvae.kernels.compiled.threads import ParallelKernel
 from scratchvae.kernels.compiled.tile import VECTOR_BYTES
 from scratchvae.kernels.polynomials import constants_for
@@ -102,8 +104,12 @@ def _dense_activation(
 ) -> None:
     half = VECTOR_BYTES // 2 // out.itemsize
     part = share(task, tasks, out.shape[0], out.shape[1], half)
-    multiply_part(matrix(x, False), matrix(weight, False), out, part, x.shape[1], False)
     begin, end, first, last = part
+    # As behind a relu; whichever way, the result has the same bits.
+    if last - first >= WORTHWHILE_LISTED and has_many_zeros(x, begin, end):
+        multiply_listed_rows(x, weight, out, part)
+    else:
+        multiply_part(matrix(x, False), matrix(weight, False), out, part, x.shape[1], False)
     for i in range(begin, end):
         _activate(out[i, first:last], bias[first:last], activation)
 

@@ -14,6 +14,11 @@ from scratchvae.kernels.reference.fused_dense import (
 )
 from scratchvae.kernels.reference.matmul import matmul, matmul_transposed_left, matmul_transposed_right
 from scratchvae.kernels.reference.optimizers import adam_update, sgd_update
+from scratchvae.kernels.reference.outer_products import (
+    add_mean_and_squares,
+    add_outer_products,
+    add_shifted_rows,
+)
 from scratchvae.kernels.reference.philox import (
     bernoulli,
     binarize,
@@ -26,6 +31,9 @@ from scratchvae.kernels.reference.vae_gradients import vae_gradients
 
 __all__ = [
     "adam_update",
+    "add_mean_and_squares",
+    "add_outer_products",
+    "add_shifted_rows",
     "all_finite",
     "bernoulli",
     "bernoulli_value_and_gradient",
