@@ -76,6 +76,16 @@ def test_gradients_are_those_of_the_shipped_loss(rng, activation, likelihood, de
         assert_gradients(gradients, oracle.by_name(slopes, case.vae.parameters), DIFFERENCE_TOLERANCE)
 
 
+def test_terms_of_single_precision_are_added_up_in_double(rng):
+    # Squares that single precision holds exactly, and their sum not. All weights are zero: the decoder says 0.
+    vae = VAE(3000, (), 1, likelihood="gaussian", dtype="float32", rng=0)
+    vae.theta[...] = 0
+    x = (rng.integers(0, 1025, (2, 3000)) / 1024).astype(np.float32)
+    loss, _ = vae.loss_and_gradients(x, rng.standard_normal((2, 1)).astype(np.float32))
+    squares = (x.astype(np.float64) ** 2).sum(axis=1)
+    assert loss == pytest.approx(((squares + 3000 * np.log(2 * np.pi)) / 2).mean(), rel=1e-12)
+
+
 def test_gradients_in_single_precision_are_those_in_double(rng):
     for activation, likelihood in itertools.product(ACTIVATIONS, LIKELIHOODS):
         case = make_case(
