@@ -117,10 +117,13 @@ def _draw_dots(axes: Any, answer: dict[str, Any], quantity: str, series: list[st
 
 def _question_caption(record: dict[str, Any]) -> str:
     settings, model = record["settings"], record["model"]
-    sizes = "-".join(map(str, [model["input_dim"], *model["hidden"], model["latent_dim"]]))
+    asked = record["answer"]["question"]
+    latent_dim = "L" if asked == "latent-dim" else model["latent_dim"]
+    sizes = "-".join(map(str, [model["input_dim"], *model["hidden"], latent_dim]))
+    minibatch = "" if asked == "batch-size" else f"minibatch of {settings['batch_size']}, "
     trained = f"the run {settings['run']}" if "run" in settings else f"{settings['epochs']} epochs"
     return (
         f"{record['answer']['title']}: {settings['data']}, VAE {sizes} {model['activation']}, {model['likelihood']}, "
-        f"{trained}, minibatch of {settings['batch_size']}, n = {record['answer']['draws']}, seed {settings['seed']}. "
-        f"Bars: standard error.\n{record['answer']['note']}"
+        f"{trained}, {minibatch}n = {record['answer']['draws']}, seed {settings['seed']}. Bars: standard error of the "
+        f"variance.\n{record['answer']['note']}"
     )
