@@ -110,6 +110,7 @@ def question_record(numeric: bool, names: tuple[str, ...] = ESTIMATORS) -> dict[
         for i, name in enumerate(names)
     ]
     answer = {
+        "question": "layer",
         "title": "Gradient variance by this",
         "points": "this (unit)",
         "quantities": {"a": "A (nats²)", "b": "B"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from scratchvae.estimators import ESTIMATORS
 from scratchvae.plots import COLOURS, MARKERS, STYLE, save_figure
 
 __all__ = ["plot_question"]
+
+_SIGNAL = "signal_to_noise"
+_GAPS = " Where there is no mark the draws are too few to tell the mean from zero."
 
 
 def plot_question(record: dict[str, Any], path: Path) -> None:
@@ -49,10 +53,12 @@ def plot_question(record: dict[str, Any], path: Path) -> None:
 def _values(
     rows: list[dict[str, Any]], quantity: str, estimator: str
 ) -> tuple[list[Any], list[float], list[float]]:
-    """Points, values and standard errors of one estimator, or of all; those that have none are left out."""
+    """Points, values and standard errors of one estimator, or of all; a signal that the noise hides is a gap."""
     chosen = [row for row in rows if estimator in ("", row["estimator"]) and quantity in row]
     errors = [row.get(f"{quantity}_standard_error", 0.0) for row in chosen]
-    return [row["point"] for row in chosen], [row[quantity] for row in chosen], errors
+    hidden = [quantity == _SIGNAL and row[quantity] == 0 for row in chosen]
+    values = [math.nan if is_hidden else row[quantity] for row, is_hidden in zip(chosen, hidden, strict=True)]
+    return [row["point"] for row in chosen], values, errors
 
 
 def _styles(series: list[str]) -> dict[str, dict[str, str]]:
@@ -117,10 +123,14 @@ def _draw_dots(axes: Any, answer: dict[str, Any], quantity: str, series: list[st
 
 def _question_caption(record: dict[str, Any]) -> str:
     settings, model = record["settings"], record["model"]
-    sizes = "-".join(map(str, [model["input_dim"], *model["hidden"], model["latent_dim"]]))
+    asked = record["answer"]["question"]
+    lost = any(row.get(_SIGNAL) == 0 for row in record["answer"]["rows"])
+    latent_dim = "L" if asked == "latent-dim" else model["latent_dim"]
+    sizes = "-".join(map(str, [model["input_dim"], *model["hidden"], latent_dim]))
+    minibatch = "" if asked == "batch-size" else f"minibatch of {settings['batch_size']}, "
     trained = f"the run {settings['run']}" if "run" in settings else f"{settings['epochs']} epochs"
     return (
         f"{record['answer']['title']}: {settings['data']}, VAE {sizes} {model['activation']}, {model['likelihood']}, "
-        f"{trained}, minibatch of {settings['batch_size']}, n = {record['answer']['draws']}, seed {settings['seed']}. "
-        f"Bars: standard error.\n{record['answer']['note']}"
+        f"{trained}, {minibatch}n = {record['answer']['draws']}, seed {settings['seed']}. Bars: standard error of the "
+        f"variance.{_GAPS * lost}\n{record['answer']['note']}"
     )

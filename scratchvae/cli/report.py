@@ -59,7 +59,12 @@ def write_report(options: argparse.Namespace, variance: Callable[[argparse.Names
                 print(f"{part.folder}: kept as it is", file=sys.stderr)
             else:
                 folder.mkdir(parents=True, exist_ok=True)
-                part.make(folder)
+                try:
+                    part.make(folder)
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt(
+                        f"interrupted in {part.folder!r}; what is finished is kept, and the same command goes on"
+                    ) from None
                 _write_text(stamp, json.dumps(key, indent=2) + "\n")
             bar.advance(part.folder)
     _write_text(out / "README.md", _readme(options, out, parts))

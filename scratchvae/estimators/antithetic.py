@@ -26,11 +26,17 @@ class Antithetic:
     Parameters
     ----------
     estimator : Estimator
+        Of E f: those of the importance-weighted bound, which weigh the samples of an estimate, take no pairs.
     """
 
     looks_elsewhere = True  # half of its samples are not those of the given noise
 
     def __init__(self, estimator: Estimator) -> None:
+        if getattr(estimator, "objective", "elbo") != "elbo":
+            raise ValueError(
+                f"estimator is {estimator.name!r}, whose samples share one bound, expected an estimator of E f: leave "
+                "the pairs out"
+            )
         self.estimator = estimator
         self.name = f"antithetic-{estimator.name}"
         self.needs_gradient = estimator.needs_gradient

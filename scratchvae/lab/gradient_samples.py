@@ -64,7 +64,12 @@ def gradient_samples(
     mean = check_array("mean", mean, shape=("L",), dtype=np.float64)
     log_var = check_array("log_var", log_var, shape=mean.shape, dtype=np.float64)
     chosen = make_estimator(estimator, **options)
-    num_samples = check_integer("num_samples", num_samples, low=chosen.minimum_samples)
+    num_samples = check_integer("num_samples", num_samples)
+    if num_samples < chosen.minimum_samples:
+        raise ValueError(
+            f"num_samples is {num_samples}, expected at least {chosen.minimum_samples}: {chosen.name} compares samples "
+            "with each other"
+        )
     noise = standard_normal(rng, (num_samples, *mean.shape), np.float64)
     integrand: Any = FunctionIntegrand(f, gradient, hessian_diagonal)
     if getattr(chosen, "objective", "elbo") == "importance-weighted":

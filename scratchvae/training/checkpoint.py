@@ -199,7 +199,8 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
                 refused.append(str(error))
     if not whole:
         raise ValueError(
-            f"{folder} holds no checkpoint to go on from: {'; '.join(refused)}; begin again in another folder, or with overwrite"
+            f"{folder} holds no checkpoint to go on from: {'; '.join(refused)}; begin again in another folder, or "
+            "with overwrite"
         )
     # By the number inside: two files that changed names are still both whole.
     return max(whole, key=lambda found: found.number), refused

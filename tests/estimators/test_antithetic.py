@@ -340,5 +340,11 @@ def test_odd_numbers_of_samples_are_refused():
         ValueError, match="num_samples is 5, expected an even number: antithetic-pathwise takes"
     ):
         gradient_samples(known.value, MEANS, LOG_VARS, "antithetic-pathwise", 5, 0, known.gradient)
-    with pytest.raises(ValueError, match="num_samples is 3, expected an integer of at least 4"):
+    with pytest.raises(ValueError, match="num_samples is 3, expected at least 4: antithetic-score"):
         gradient_samples(known.value, MEANS, LOG_VARS, "antithetic-score-function-leave-one-out", 3, 0)
+
+
+@pytest.mark.parametrize("name", ["importance-weighted-pathwise", "importance-weighted-vimco"])
+def test_estimators_of_a_shared_bound_take_no_pairs(name):
+    with pytest.raises(ValueError, match=f"estimator is '{name}', whose samples share one bound"):
+        Antithetic(make_estimator(name))

@@ -165,7 +165,7 @@ def test_an_estimator_of_one_s_own_is_welcome():
         (
             {"estimator": "score-function-leave-one-out", "num_samples": 1},
             ValueError,
-            "an integer of at least 2",
+            "expected at least 2: score-function-leave-one-out compares samples",
         ),
         ({"rng": "seven"}, TypeError, "rng is 'seven'"),
         ({"rng": -1}, ValueError, "rng is the seed -1"),
