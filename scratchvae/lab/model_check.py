@@ -134,7 +134,12 @@ def _data(twin: VAE | Autoencoder, batch_size: int, rng: np.random.Generator) ->
     return x
 
 
-def _losses(twin: VAE | Autoencoder, x: np.ndarray, noise: np.ndarray) -> _Loss:
+def _losses(
+    twin: VAE | Autoencoder,
+    x: np.ndarray,
+    noise: np.ndarray,
+    scales: tuple[float, ...] = COTANGENT_SCALES,
+) -> _Loss:
     settings: dict[str, Any] = {
         "depth": len(twin.hidden),
         "activation": twin.activation.name,
@@ -146,19 +151,19 @@ def _losses(twin: VAE | Autoencoder, x: np.ndarray, noise: np.ndarray) -> _Loss:
         full = {**settings, "beta": twin.beta, "kl": twin.kl, "free_bits": getattr(twin, "free_bits", 0.0)}
         ways = {
             "": gradients,
-            **_at_scales("layer by layer", lambda s: twin.gradients_by_layers(x, noise, s)),
+            **_at_scales("layer by layer", lambda s: twin.gradients_by_layers(x, noise, s), scales),
         }
         return _Loss(loss, ways, lambda: twin.loss(x, noise), lambda p: vae_loss(p, x, noise, **full))
-    ways = _at_scales("", lambda s: twin.loss_and_gradients(x, s)[1])
+    ways = _at_scales("", lambda s: twin.loss_and_gradients(x, s)[1], scales)
     return _Loss(twin.loss(x), ways, lambda: twin.loss(x), lambda p: autoencoder_loss(p, x, **settings))
 
 
 def _at_scales(
-    label: str, gradients: Callable[[float], dict[str, np.ndarray]]
+    label: str, gradients: Callable[[float], dict[str, np.ndarray]], scales: tuple[float, ...]
 ) -> dict[str, dict[str, np.ndarray]]:
     """The gradients of the loss times each scale, divided by it."""
     ways = {}
-    for scale in COTANGENT_SCALES:
+    for scale in scales:
         times = "" if scale == 1 else f"for the loss times {scale:g}"
         ways[", ".join(filter(None, (label, times)))] = {
             name: gradient / scale for name, gradient in gradients(scale).items()
@@ -211,7 +216,7 @@ def _check_batches(
     for size in BATCH_SIZES:
         noise = rng.standard_normal((samples, size, twin.latent_dim))
         rows = np.resize(np.arange(len(x)), size)
-        loss = _losses(twin, np.ascontiguousarray(x[rows]), noise)
+        loss = _losses(twin, np.ascontiguousarray(x[rows]), noise, scales=(1.0,))
         loss_error = max(loss_error, _loss_error(loss, twin.parameters))
         for name, entries in found.items():
             tensor = twin.parameters[name]

@@ -39,7 +39,7 @@ def test_files_are_written_before_tables(
 ) -> None:
     """A reader that stops reading must not cost the results of minutes of work."""
 
-    def gone(*_arguments: Any) -> None:
+    def gone(*_arguments: Any, **_settings: Any) -> None:
         raise RuntimeError("gone")
 
     for name in ("print_variance", "print_check", "print_evaluation", "print_data"):

@@ -404,7 +404,7 @@ def test_what_is_wrong_is_refused_in_one_sentence(name, options, error, words):
 
 
 def test_one_sample_is_refused():
-    with pytest.raises(ValueError, match="num_samples is 1, expected an integer of at least 2"):
+    with pytest.raises(ValueError, match="num_samples is 1, expected at least 2: score-function-optimal"):
         gradient_samples(
             INTEGRANDS["coupled"].value, MEANS, LOG_VARS, "score-function-optimal-leave-one-out", 1
         )

@@ -221,6 +221,6 @@ def test_louder_than_the_path_in_many_dimensions_and_quieter_in_one(rng):
 def test_one_sample_is_refused():
     assert_refused(
         ValueError,
-        "num_samples is 1, expected an integer of at least 2",
+        "num_samples is 1, expected at least 2: importance-weighted-vimco compares samples",
         lambda: gradient_samples(lambda z: z[:, 0], MEAN, LOG_VAR, VIMCO, 1),
     )

@@ -349,8 +349,8 @@ def test_a_mistake_shared_with_the_oracle_is_left_to_differences(rng, monkeypatc
     case = make_case(rng)
     right = model_check._losses
 
-    def shared(*arguments):
-        loss = right(*arguments)
+    def shared(*arguments, **scales):
+        loss = right(*arguments, **scales)
         ways = {
             label: {name: 1.01 * gradient for name, gradient in way.items()}
             for label, way in loss.ways.items()
@@ -388,8 +388,8 @@ def test_other_bits_on_the_second_run_are_found(rng, monkeypatch):
     case, calls = make_case(rng), []
     right = model_check._losses
 
-    def unsteady(*arguments):
-        loss = right(*arguments)
+    def unsteady(*arguments, **scales):
+        loss = right(*arguments, **scales)
         calls.append(1)
         ways = {
             label: {name: gradient * (1 + 1e-15 * len(calls)) for name, gradient in way.items()}
