@@ -643,7 +643,7 @@ def gradient_variance_speed() -> str:
         f"\n{record['sizes']}, one image; by the clock, each with the number of threads, and torch with the number of "
         f"draws at a time, that suit it best: medians of {record['runs'][0]['rounds']} rounds, and of the ratio in a "
         "round (least and greatest in brackets). The distance is that of the two traces of the variance of a tensor, "
-        "the largest of ten. Measured on a busy machine, where two threads gain less than they can. "
+        "the largest of ten. "
     )
     return _markdown(columns, rows) + note + _environment(record).strip() + "\n"
 
