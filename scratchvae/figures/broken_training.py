@@ -10,8 +10,6 @@ from scratchvae.estimators import Estimator
 from scratchvae.figures.drawing import draw_images, make_sheet
 from scratchvae.figures.finding import Finding
 from scratchvae.figures.setting import Setting
-from scratchvae.lab.likelihood import evaluate
-from scratchvae.lab.posterior import count_active_units
 from scratchvae.models.vae import VAE
 from scratchvae.objectives.elbo import ELBO
 from scratchvae.plots import COLOURS
@@ -95,7 +93,7 @@ def broken_training(setting: Setting) -> Finding:
     drawing_seed = int(setting.generators(1)[0].integers(2**31))
     for mistake in MISTAKES:
         vae, told = _train(setting, mistake)
-        results.append({"mistake": mistake, "told": told, **_measure(vae, setting)})
+        results.append({"mistake": mistake, "told": told, **setting.measured(vae, _SAMPLES)})
         strips += [vae.reconstruct(setting.test[:_SHOWN]), vae.sample(_SHOWN, drawing_seed)]
     columns = ["mistake", "loss it reports", "true −ELBO", "−log p(x|z)", "KL", "mean σ", "active units"]
     return Finding(
@@ -117,18 +115,6 @@ def _train(setting: Setting, mistake: str) -> tuple[VAE, float | None]:
     except TrainingDiverged as error:
         return cast("VAE", error.model), None
     return vae, history.epochs[-1].loss
-
-
-def _measure(vae: VAE, setting: Setting) -> dict[str, float]:
-    terms = evaluate(vae, setting.test, num_samples=_SAMPLES, rng=setting.seed)
-    mean, log_var = vae.encode(setting.test)
-    return {
-        "negative_elbo": terms["negative_elbo"],
-        "distortion": -terms["reconstruction"],
-        "kl": terms["kl"],
-        "mean_sigma": float(np.exp(log_var / 2).mean()),
-        "active_units": count_active_units(mean),
-    }
 
 
 def _row(result: dict[str, Any]) -> list[str]:

@@ -10,9 +10,6 @@ import numpy as np
 from scratchvae.figures.drawing import draw_curves, draw_images, make_sheet
 from scratchvae.figures.finding import Finding
 from scratchvae.figures.setting import Setting
-from scratchvae.lab.likelihood import evaluate
-from scratchvae.lab.posterior import count_active_units
-from scratchvae.models.vae import VAE
 from scratchvae.plots import COLOURS
 
 __all__ = ["rate_distortion"]
@@ -28,7 +25,8 @@ def rate_distortion(setting: Setting) -> Finding:
     sampling_rng = setting.generators(1)[0]
     for beta in _BETAS:
         vae = setting.trained(model={"beta": beta})[0]
-        points.append({"beta": beta, **_measure(vae, setting)})
+        measured = setting.measured(vae, _SAMPLES)
+        points.append({"beta": beta, "rate": measured.pop("kl"), **measured})
         strips += [vae.reconstruct(setting.test[:_SHOWN]), vae.sample(_SHOWN, sampling_rng)]
     at_one = next(point for point in points if point["beta"] == 1)
     return Finding(
@@ -41,18 +39,6 @@ def rate_distortion(setting: Setting) -> Finding:
         f"β = 0 goes on to {points[0]['rate']:.0f}.",
         _draw(points, at_one, np.concatenate([setting.test[:_SHOWN], *strips]), setting),
     )
-
-
-def _measure(vae: VAE, setting: Setting) -> dict[str, float]:
-    terms = evaluate(vae, setting.test, num_samples=_SAMPLES, rng=setting.seed)
-    mean, log_var = vae.encode(setting.test)
-    return {
-        "rate": terms["kl"],
-        "distortion": -terms["reconstruction"],
-        "negative_elbo": terms["negative_elbo"],
-        "mean_sigma": float(np.exp(log_var / 2).mean()),
-        "active_units": count_active_units(mean),
-    }
 
 
 def _row(point: dict[str, float]) -> list[str]:

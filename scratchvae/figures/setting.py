@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scratchvae.lab.likelihood import evaluate
+from scratchvae.lab.posterior import count_active_units
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
 from scratchvae.randomness import as_generator, spawn
@@ -98,6 +100,18 @@ class Setting(NamedTuple):
         if watch is not None:
             plan["on_epoch"] = partial(watch, made)
         return made, fit(made, images, **(plan | fitting))
+
+    def measured(self, vae: VAE, num_samples: int) -> dict[str, float]:
+        """The bound on the test images and its two parts in nats, the mean σ, and how many dimensions are used."""
+        terms = evaluate(vae, self.test, num_samples=num_samples, rng=self.seed)
+        mean, log_var = vae.encode(self.test)
+        return {
+            "negative_elbo": terms["negative_elbo"],
+            "distortion": -terms["reconstruction"],
+            "kl": terms["kl"],
+            "mean_sigma": float(np.exp(log_var / 2).mean()),
+            "active_units": count_active_units(mean),
+        }
 
     def describe(self) -> str:
         """The settings in the words of a caption."""

@@ -203,7 +203,7 @@ class _Judged:
             self.undecided[:] = True  # zeros tell nothing of the formula that the others would show
 
     def _zeros(self) -> np.ndarray:
-        """Entries that all sources call zero, exactly or but for the rounding that differences have. (19.3)"""
+        """Entries that gradient and complex step call exactly zero, and differences zero but for their rounding."""
         columns = self.columns
         flat = columns.difference_error <= _FURTHEST * columns.rounding
         flat &= np.abs(columns.differences) <= _FURTHEST * columns.rounding
