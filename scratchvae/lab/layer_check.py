@@ -185,6 +185,9 @@ def _settled(
         confirmed=True,
         undecided=0,
         complex_step_error=float(error),
+        worst_index=(),
+        analytic=float(along.sum()),
+        complex_step=float(exact),
         dismissed="",
         remark=_UNCONFIRMED,
     )

@@ -467,6 +467,17 @@ def test_gradients_that_are_zero_but_for_rounding(rng):
     assert not wrong.passed
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+def test_what_differences_see_nothing_of_the_complex_step_decides_alone(factor):
+    def gradient(x):
+        return factor * 1e-10 * np.cos(x)
+
+    report = check_gradients(lambda x: 1e4 + 1e-10 * np.sin(x).sum(), gradient=gradient, inputs=[np.ones(4)])
+    assert report.passed == (factor == 1), report
+    assert ("by the complex step alone" if factor == 1 else "WRONG") in report.tensors[0].verdict
+    assert "x" in str(report)
+
+
 def test_a_gradient_that_is_zero_everywhere_is_told():
     report = check_gradients(
         lambda s: np.maximum(0, 1 - s).sum(),
