@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ import errno
 from numba.core import caching
 def full(self, *_):
     raise OSError(errno.ENOSPC, "No space left on device")
-caching.IndexDataCacheFile.save = full
+caching.IndexDataCacheFile._save_data = full
 """
 
 
@@ -68,6 +69,50 @@ def test_a_disk_that_is_full_costs_the_cache_and_nothing_else(tmp_path: Path) ->
     assert compiling.startswith("scratchvae: compiling")
     assert not_kept.startswith(f"scratchvae: compiled kernels could not be kept in {tmp_path}")
     assert not_kept.endswith(": No space left on device; later runs compile again")
+
+
+def twice(x: Any) -> Any:
+    return x + x
+
+
+def test_processes_that_compile_at_once_keep_each_what_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both have looked into the folder before either writes, and one writes while the other does.
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    first, second = compilation.compile_kernel(twice), compilation.compile_kernel(twice)
+    with monkeypatch.context() as patch:
+        for kernel in (first, second):
+            patch.setattr(kernel._cache._cache_file, "_load_index", dict)
+        save = first._cache._cache_file._save_data
+
+        def slowly(*what: Any) -> None:
+            assert second(2.5) == 5.0
+            save(*what)
+
+        patch.setattr(first._cache._cache_file, "_save_data", slowly)
+        assert first(2) == 4
+    later = compilation.compile_kernel(twice)
+    assert later(2.5) == 5.0
+    assert later(2) == 4
+    assert later.stats.cache_hits.total() == 2
+
+
+def test_code_for_another_signature_version_or_source_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    compilation.compile_kernel(twice)(2)
+    (file,) = tmp_path.rglob("*.nbc")
+    for name, other in (("_version", "0.1"), ("_source_stamp", (0.0, 1))):
+        later = compilation.compile_kernel(twice)
+        monkeypatch.setattr(later._cache._cache_file, name, other)
+        assert later(2) == 4
+        assert later.stats.cache_misses.total() == 1
+    kernel = compilation.compile_kernel(twice)
+    monkeypatch.setattr(kernel._cache._cache_file, "_name", lambda key: file.name)
+    assert kernel(2.5) == 5.0
+    assert kernel.stats.cache_misses.total() == 1
 
 
 def test_a_change_of_any_source_makes_new_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import njit
 from numba.core import event
-from numba.core.caching import NullCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 
 __all__ = ["compile_kernel"]
 
@@ -56,26 +56,54 @@ def compile_kernel(function: Callable[..., Any], parallel: bool = False) -> Any:
     compiler = njit(parallel=parallel, error_model="numpy", nogil=True)
     kernel = compiler(twin)
     with contextlib.suppress(RuntimeError):  # no folder can be written to: each process compiles for itself
-        kernel.enable_caching()
-        _survive_a_full_disk(kernel._cache)  # noqa: SLF001 - numba has no other way
+        kernel._cache = _Cache(twin)  # noqa: SLF001 - what enable_caching() does, with our class
     _ours.add(kernel)
     return kernel
 
 
-def _survive_a_full_disk(cache: Any) -> None:
-    """What has been compiled can be used, whether or not it can be kept."""
-    save = cache.save_overload
+class _FilePerSignature(IndexDataCacheFile):
+    """Where a kernel's machine code is kept: a file for each signature, which says itself what it holds.
 
-    def save_or_say(signature: Any, data: Any) -> None:
+    numba's own numbers the files and keeps the numbers in an index. Of two processes that compile at once both may
+    take the same number, and one may end between index and file: then who loads a kernel gets the code for arguments
+    of other types.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        self._save_data(self._name(key), (self._content(key), data))
+
+    def load(self, key: Any) -> Any:
         try:
-            save(signature, data)
+            content, data = self._load_data(self._name(key))
+        except OSError:  # there is none, or none that this user may read
+            return None
+        return data if content == self._content(key) else None
+
+    def _name(self, key: Any) -> str:
+        digest = hashlib.sha256(repr(key).encode()).digest()
+        return self._data_name(int.from_bytes(digest[:8]))
+
+    def _content(self, key: Any) -> Any:
+        return self._version, self._source_stamp, key
+
+
+class _Cache(FunctionCache):
+    """What has been compiled can be used, whether or not it can be kept."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _FilePerSignature(
+            self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
+        )
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        try:
+            super().save_overload(signature, data)
         except OSError as error:
             why = error.strerror or error
             _not_kept(
-                f"compiled kernels could not be kept in {cache.cache_path}: {why}; later runs compile again"
+                f"compiled kernels could not be kept in {self.cache_path}: {why}; later runs compile again"
             )
-
-    cache.save_overload = save_or_say
 
 
 class _Once:
