@@ -88,7 +88,6 @@ def test_options_reach_the_estimator():
         ((None,), {}, TypeError, "estimator is None, expected one of: pathwise"),
         ((3,), {}, TypeError, "estimator is 3, expected one of: pathwise"),
     ],
-    ids=str,
 )
 def test_what_is_unknown_is_refused(arguments, options, error, words):
     with pytest.raises(error) as caught:
