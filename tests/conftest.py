@@ -3,6 +3,9 @@
 `--seed 17` runs the suite with another seed. `--seeds 0-99` runs every test in which a seed decides anything, and no
 other, once for each seed, seed by seed. A test that fails there as `test_x[case-seed17]` is run alone by
 `--seed 17 -k ...`, or by its name with `--seeds 17`.
+
+The whole suite takes as many processes as there are cores where pytest-xdist is installed, as it is with the `test`
+extra; `pytest -n 0` takes one. A file, a test or `--seeds` takes one, so that it starts at once and a debugger works.
 """
 
 from __future__ import annotations
@@ -70,6 +73,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", seeds, indirect=True, ids=[f"seed{seed}" for seed in seeds])
 
 
+MOST_PROCESSES = 4  # each compiles what it meets first, so that more would all compile the same
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.getoption("--seeds") is None
+    worker = hasattr(config, "workerinput")
+    if (
+        whole
+        and not worker
+        and config.pluginmanager.hasplugin("xdist")
+        and config.option.numprocesses is None
+    ):
+        config.option.numprocesses = "auto"
+        config.option.maxprocesses = config.option.maxprocesses or MOST_PROCESSES
+        config.option.dist = "loadfile"  # what a file's tests share is made once
+
+
 STATISTICAL = pytest.StashKey[list[str]]()
 
 
@@ -99,9 +120,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
         threads = num_threads()
     seed = config.getoption("--seed")
+    # Where others collect, this process cannot count the statistical tests.
+    budget = ledger.summary(None) if config.getoption("numprocesses", None) else []
     return [
         f"scratchvae {scratchvae.__version__}, numpy {np.__version__}, numba {version('numba')}",
         f"kernels: {BACKEND}, threads: {threads} of {os.cpu_count()} cores, seed: {seed}",
+        *budget,
     ]
 
 

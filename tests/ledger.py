@@ -73,11 +73,13 @@ class Chance:
         return self.miss / (2 * np.size(coordinates))
 
 
-def summary(cases: int) -> list[str]:
-    """The account for so many cases, in lines for the header of a run."""
+def summary(cases: int | None) -> list[str]:
+    """The account for so many cases, in lines for the header of a run; for the most there may be if none counted."""
+    number = f"at most {CASES}" if cases is None else str(cases)
+    cases = CASES if cases is None else cases
     alarms, escapes = (cases * rate for rate in (Chance.false_failure, Chance.miss))
     of_each = (
-        f"statistical tests: {cases}, each with a false-failure rate of at most {Chance.false_failure:g}; the bias "
+        f"statistical tests: {number}, each with a false-failure rate of at most {Chance.false_failure:g}; the bias "
         f"that it states, planted, is seen with a power of at least 1 − {Chance.miss:g}"
     )
     of_all = (
