@@ -43,14 +43,16 @@ class Progress:
         """One step is done; `note` says how things stand."""
         self.done += 1
         now = time.monotonic()
-        if self.done == self.before + 1:
-            self.first = now  # the first step may have compiled something, and tells nothing about the others
+        steps = self.done - self.before
+        if steps == 1:
+            self.first = now  # the first step may have compiled something, and tells little about the others
         if not self.visible or now - self.start < _PATIENCE:
             return
         if sys.stderr.isatty():
             self._advance_bar(note)
         elif now - self.last_line >= _PATIENCE or self.done == self.total:
-            left = (now - self.first) * (self.total - self.done) / max(1, self.done - self.before - 1)
+            of_each = (now - self.first) / (steps - 1) if steps > 1 else now - self.start
+            left = of_each * (self.total - self.done)
             print(  # noqa: T201
                 f"{self.label}: {self.done}/{self.total} {note} ({left:.0f} s left)",
                 file=sys.stderr,

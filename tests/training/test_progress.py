@@ -53,6 +53,15 @@ def test_plain_lines_come_every_two_seconds_and_at_the_end(clock, capsys):
     ]
 
 
+def test_a_long_first_step_is_the_measure_of_the_others_until_there_is_a_second(clock, capsys):
+    with Progress("counting", 4) as bar:
+        for seconds in (30.0, 10.0, 10.0):
+            clock.now += seconds
+            bar.advance()
+    of_line = [line.rpartition("(")[2] for line in capsys.readouterr().err.splitlines()]
+    assert of_line == ["90 s left)", "20 s left)", "10 s left)"]
+
+
 def test_nothing_is_said_when_not_wanted(clock, capsys, monkeypatch):
     run(clock, 10, 1.0, visible=False)
     assert capsys.readouterr() == ("", "")
