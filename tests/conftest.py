@@ -78,17 +78,14 @@ MOST_PROCESSES = 4  # each compiles what it meets first, so that more would all 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.getoption("--seeds") is None
-    worker = hasattr(config, "workerinput")
-    if (
-        whole
-        and not worker
-        and config.pluginmanager.hasplugin("xdist")
-        and config.option.numprocesses is None
-    ):
-        config.option.numprocesses = "auto"
-        config.option.maxprocesses = config.option.maxprocesses or MOST_PROCESSES
-        config.option.dist = "loadfile"  # what a file's tests share is made once
+    options = config.option
+    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
+        return
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and options.seeds is None
+    if whole and options.numprocesses is None and options.capture != "no":  # who takes -s wants to see prints
+        options.numprocesses = "auto"
+        options.maxprocesses = options.maxprocesses or MOST_PROCESSES
+        options.dist = "loadfile"  # what a file's tests share is made once
 
 
 STATISTICAL = pytest.StashKey[list[str]]()
