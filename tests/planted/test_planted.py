@@ -119,6 +119,8 @@ def test_the_committed_table_is_of_these_mistakes():
         assert row["also"] == (SECOND_CHECKS[row["name"]].name if row["name"] in SECOND_CHECKS else ""), row[
             "name"
         ]
+    for row in record["elsewhere"]:
+        assert row["found"] in ([1.0], list(checks.SCALES)), row["name"]
 
 
 # --- planting ---------------------------------------------------------------------------------------------
