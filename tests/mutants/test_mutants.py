@@ -74,7 +74,7 @@ def test_what_no_gradient_depends_on_is_left_alone():
 
 
 def test_every_mutant_is_another_function_that_compiles():
-    found = [mutant for name in ("backward",) for mutant in mutants(SMALL.replace("backward", name))]
+    found = list(mutants(SMALL))
     assert len({mutant.identity for mutant in found}) == len(found)
     assert ast.dump(ast.parse(SMALL)) not in {ast.dump(mutant.tree) for mutant in found}
     target = "scratchvae.densities.gaussian:gaussian_kl_backward"
