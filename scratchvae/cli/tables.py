@@ -200,7 +200,7 @@ def print_check(
         ]
         for tensor in report.tensors
     ]
-    columns = ["tensor", "entries", "complex step", "5-point", "at kinks", "verdict"]
+    columns = ["tensor", "entries", "complex step", "5-point", "inconclusive", "verdict"]
     _print(
         f"Largest error relative to the tensor's largest entry: {model!r}", columns, rows, left=["verdict"]
     )

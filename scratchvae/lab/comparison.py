@@ -17,7 +17,7 @@ from scratchvae.lab.gradient_report import (
 )
 from scratchvae.training.progress import Progress
 
-__all__ = ["COTANGENT_SCALES", "Problem", "check_directions", "check_entries", "relative_error"]
+__all__ = ["COTANGENT_SCALES", "Problem", "check_directions", "check_entries"]
 
 # A backward pass is linear, so that these tell nothing new, unless it has an absolute threshold somewhere.
 COTANGENT_SCALES = (1.0, 1e-3, 1e3)
@@ -88,14 +88,6 @@ class _Columns:
     left: np.ndarray
     right: np.ndarray
     rounding: np.ndarray  # the part of the differences' error that rounding explains
-
-
-def relative_error(error: np.ndarray, oracle: np.ndarray) -> float:
-    """The largest error (K,) over the oracle's largest entry; an expected zero must be exactly zero. (0.9)"""
-    largest, scale = float(error.max(initial=0)), float(np.abs(oracle).max(initial=0))
-    if largest == 0:
-        return 0.0
-    return largest / scale if scale > 0 else np.inf
 
 
 def check_entries(

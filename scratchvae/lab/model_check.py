@@ -88,7 +88,7 @@ def check_model(
         same,
         problems,
         work.notes,
-        target=f"a {type(model).__name__} with {model.theta.size:,} parameters",
+        target=f"{'a' if isinstance(model, VAE) else 'an'} {type(model).__name__} with {model.theta.size:,} parameters",
         seed=plan.seed,
         call=f"check_gradients(model{', x' if given else ''}{_settings(batch_size, num_samples)}",
         errors=errors,

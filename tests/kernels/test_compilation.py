@@ -115,6 +115,20 @@ def test_code_for_another_signature_version_or_source_is_not_loaded(
     assert kernel.stats.cache_misses.total() == 1
 
 
+def test_what_another_version_of_numba_wrote_is_not_even_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("numba.__version__", "0.1")
+        compilation.compile_kernel(twice)(2)
+    (file,) = tmp_path.rglob("*.nbc")
+    file.write_bytes(b"objects of classes that this version does not have")
+    later = compilation.compile_kernel(twice)
+    assert later(2) == 4
+    assert later.stats.cache_misses.total() == 1
+
+
 def test_a_change_of_any_source_makes_new_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     def plain() -> None:
         pass

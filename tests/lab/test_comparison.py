@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scratchvae.lab.comparison import Problem, check_directions, check_entries, relative_error
+from scratchvae.lab.comparison import Problem, check_directions, check_entries
 from scratchvae.training.progress import Progress
 
 BAR = Progress("comparing", 0, visible=False)
@@ -63,7 +63,20 @@ def test_directions_are_measured_by_the_gradient_along_them(rng):
     assert not check.passed
 
 
-def test_an_expected_zero_is_exactly_zero():
-    assert relative_error(np.array([0.0, 0.0]), np.array([0.0, 0.0])) == 0
-    assert relative_error(np.array([1e-300]), np.array([0.0])) == np.inf
-    assert relative_error(np.array([0.5, 0.25]), np.array([-2.0, 1.0])) == 0.25
+@pytest.mark.parametrize("slope", [0.0, 3.0], ids=["nothing moves", "another entry moves"])
+@pytest.mark.parametrize("wrong", [1e-250, -1e-12])
+def test_an_expected_zero_is_exactly_zero(slope, wrong):
+    point = {"w": np.array([0.7, 0.25])}
+
+    def shipped() -> tuple[np.ndarray, ...]:
+        return (np.asarray(100 + slope * point["w"][0]),)
+
+    def oracle(_name: str, w: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (np.asarray(100 + slope * w[0]),)
+
+    for second, error in ((0.0, 0.0), (wrong, np.inf)):
+        ways = {"": {"w": np.array([slope, second])}}
+        zero = Problem(point, ways, (np.ones(()),), shipped, oracle, independent=True, sizes=())
+        check, errors = check_entries("w", zero, np.arange(2), BAR)
+        assert check.passed == (second == 0)
+        assert errors[1] == error

@@ -117,3 +117,11 @@ def test_dependence_on_the_batch_is_named(form, words):
 def test_factors_near_a_name_are_not_given_it():
     assert describe_factor(2.00001) == "a constant factor 2.00001"
     assert describe_factor(-1.00001) == "the sign and a constant factor 1.00001"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [((4, 5), "a constant factor 1/4: a mean instead of a sum over 4"), ((2, 5), "a constant factor 1/4")],
+)
+def test_a_quarter_is_a_forgotten_four_where_there_is_one(sizes, words):
+    assert describe_factor(0.25, sizes) == words

@@ -435,8 +435,9 @@ RUNS = 200
 
 def test_standard_errors_are_those_of_repeated_measurements(rng, chance):
     # The spread of 200 measurements against what each says of itself: χ² if they are normal, narrower for sums over
-    # several entries. A standard error off by 1.5 is outside of it.
+    # several entries. A standard error that is twice as large as it should be, or half as large, is outside of it.
     low, high = chance.between(chi2(RUNS - 1, scale=1 / (RUNS - 1)), 16)
+    assert high < 4 * low
     case = linear_case()
     names = ("pathwise", "score-function")
     runs = [gradient_variance(case.vae, case.x, names, 800, seed) for seed in rng.spawn(RUNS)]

@@ -82,14 +82,17 @@ def test_he_variance():
         assert sympy.simplify(kept - 2 / fan_in) == 0
 
 
-def _variance_is(chance, samples, variance, comparisons):
-    """χ², for normal samples of mean 0."""
+def _variance_is(chance, samples, variance, comparisons, planted):
+    """χ², for normal samples of mean 0; the variance times `planted`, or over it, must be another."""
     low, high = chance.between(stats.chi2(samples.size, scale=variance), comparisons)
-    assert low <= np.sum(np.asarray(samples, dtype=np.float64) ** 2) <= high
+    found = np.sum(np.asarray(samples, dtype=np.float64) ** 2)
+    assert low <= found <= high
+    for wrong in (planted, 1 / planted):
+        assert not low <= wrong * found <= high
 
 
-# 60 000 weights: a variance that is wrong by 5 % is more than eight standard errors away; fan_in and fan_out exchanged,
-# or a factor 2, is more than a hundred standard errors away.
+# 60 000 weights: a variance that is wrong by 5 % is thirteen standard errors away for uniform ones, one that is wrong
+# by 10 % seventeen for normal ones; fan_in and fan_out exchanged, or a factor 2, is more than a hundred away.
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(600, 100), (100, 600)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_glorot_weights(rng, chance, fan_in, fan_out, dtype):
@@ -103,6 +106,8 @@ def test_glorot_weights(rng, chance, fan_in, fan_out, dtype):
     # Of uniform weights Var[w²] = 4/5 Var[w]²; the library's test, and another for the whole distribution.
     chance.assert_unbiased(squares, [of_one], [0.8 * of_one**2], bias=0.05 * of_one, comparisons=2)
     assert chance.allows(stats.kstest(weight.ravel(), stats.uniform(-bound, 2 * bound).cdf).pvalue, 2)
+    normal = rng.normal(scale=np.sqrt(of_one), size=weight.size)
+    assert not chance.allows(stats.kstest(normal, stats.uniform(-bound, 2 * bound).cdf).pvalue, 2)
 
 
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(600, 100), (100, 600)])
@@ -111,8 +116,11 @@ def test_he_weights(rng, chance, fan_in, fan_out, dtype):
     weight = he_normal(fan_in, fan_out, rng, dtype)
     assert weight.shape == (fan_in, fan_out)
     assert weight.dtype == dtype
-    _variance_is(chance, weight, 2 / fan_in, 2)
-    assert chance.allows(stats.kstest(weight.ravel(), stats.norm(scale=np.sqrt(2 / fan_in)).cdf).pvalue, 2)
+    _variance_is(chance, weight, 2 / fan_in, 2, planted=1.1)
+    normal = stats.norm(scale=np.sqrt(2 / fan_in)).cdf
+    assert chance.allows(stats.kstest(weight.ravel(), normal).pvalue, 2)
+    uniform = np.sqrt(6 / fan_in) * rng.uniform(-1, 1, weight.size)
+    assert not chance.allows(stats.kstest(uniform, normal).pvalue, 2)
 
 
 def test_a_signal_through_relu_and_he_weights_keeps_its_variance(rng, chance):
@@ -125,7 +133,7 @@ def test_a_signal_through_relu_and_he_weights_keeps_its_variance(rng, chance):
         x = np.maximum(u, 0)
         weight = he_normal(x.size, 4000, rng)
         y = (x.T * weight).sum(axis=0, keepdims=True)
-        _variance_is(chance, y, 2 / x.size * np.sum(x**2), 4)
+        _variance_is(chance, y, 2 / x.size * np.sum(x**2), 4, planted=2)
         assert 1 / 1.85 < np.var(y) / np.var(u) < 1.85
         u = y[:, :800]
 

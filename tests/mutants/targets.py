@@ -82,7 +82,7 @@ TESTS = (
 def targets() -> Iterator[str]:
     """The functions by name, such as "scratchvae.models.vae:VAE.encoder_backward"."""
     for name in MODULES:
-        for qualified_name in _functions(importlib.import_module(name)):
+        for qualified_name in functions(importlib.import_module(name)):
             last = qualified_name.rpartition(".")[2]
             if name not in PARTS or last in PARTS[name]:
                 yield f"{name}:{qualified_name}"
@@ -94,7 +94,7 @@ def mirrored(target: str) -> str:
     return "/".join(["tests", *(folder for folder in folders if folder != "reference"), f"test_{stem}.py"])
 
 
-def _functions(module: Any) -> Iterator[str]:
+def functions(module: Any) -> Iterator[str]:
     """Functions and methods that the module defines, in the order of its text; constructors check and keep."""
     found: dict[str, int] = {}
     for name, value in vars(module).items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from scratchvae.models.free_bits_vae import FreeBitsVAE
 from tests.mutants.equivalent import reason_for
 from tests.mutants.mutators import mutants
-from tests.mutants.targets import TESTS, mirrored, targets
+from tests.mutants.targets import TESTS, functions, mirrored, targets
 from tests.planted.source import compiled_again, find_function, source_of
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +76,7 @@ def test_what_no_gradient_depends_on_is_left_alone():
 
 
 def test_every_mutant_is_another_function_that_compiles():
-    found = [mutant for name in ("backward",) for mutant in mutants(SMALL.replace("backward", name))]
+    found = list(mutants(SMALL))
     assert len({mutant.identity for mutant in found}) == len(found)
     assert ast.dump(ast.parse(SMALL)) not in {ast.dump(mutant.tree) for mutant in found}
     target = "scratchvae.densities.gaussian:gaussian_kl_backward"
@@ -109,6 +111,16 @@ def test_targets_are_the_gradient_s_functions_and_their_tests_are_there():
     assert mirrored("scratchvae.kernels.reference.matmul:matmul") == "tests/kernels/test_matmul.py"
     for test in TESTS:
         assert (ROOT / test.partition("::")[0]).exists(), test
+
+
+@pytest.mark.parametrize("package", ["layers", "densities", "objectives", "estimators", "models"])
+def test_every_backward_function_and_all_of_every_estimator_is_a_target(package):
+    names = set(targets())
+    folder = importlib.import_module(f"scratchvae.{package}")
+    for module in pkgutil.iter_modules(folder.__path__, f"scratchvae.{package}."):
+        for function in functions(importlib.import_module(module.name)):
+            if package == "estimators" or function.endswith("backward"):
+                assert f"{module.name}:{function}" in names
 
 
 def test_a_reason_belongs_to_one_change_of_one_function():

@@ -8,6 +8,7 @@ Half a minute.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import sys
@@ -74,6 +75,11 @@ def mistaken(mistake: Any) -> Any:
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="python -m tests.planted",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     gradients, elsewhere = [], []
     np.seterr(over="raise", divide="raise", invalid="raise")  # as in the suite
     with Progress("planting", len(BUGS) + len(UNSEEN) + len(MISTAKES), True) as bar:

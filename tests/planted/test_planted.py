@@ -17,6 +17,7 @@ from tests.planted.source import Substitution, planted, source_of
 from tests.planted.unseen import SECOND_CHECKS, UNSEEN
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "planted_bugs.json"
+COMPARISON = RESULTS.with_name("gradient_checkers.json")
 FAILURES = (AssertionError, ArithmeticError, pytest.fail.Exception)
 each_scale = pytest.mark.parametrize("scale", checks.SCALES)
 
@@ -119,6 +120,20 @@ def test_the_committed_table_is_of_these_mistakes():
         assert row["also"] == (SECOND_CHECKS[row["name"]].name if row["name"] in SECOND_CHECKS else ""), row[
             "name"
         ]
+    for row in record["elsewhere"]:
+        assert row["found"] in ([1.0], list(checks.SCALES)), row["name"]
+
+
+def test_the_committed_comparison_of_checkers_is_of_these_mistakes():
+    record = json.loads(COMPARISON.read_text(encoding="utf-8"))["checkers"]
+    visible = {bug.name for bug in BUGS if not bug.consistent}
+    for checker in record.values():
+        assert checker["planted"] == len(visible)
+        for scale in checks.SCALES:
+            assert set(checker["let_through"][f"{scale:g}"]) <= visible
+    ours = record["`scratchvae.check_gradients`"]
+    assert not any(ours["let_through"].values())
+    assert not any(ours["false_alarms"].values())
 
 
 # --- planting ---------------------------------------------------------------------------------------------

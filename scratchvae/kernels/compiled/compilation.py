@@ -80,7 +80,8 @@ class _FilePerSignature(IndexDataCacheFile):
         return data if content == self._content(key) else None
 
     def _name(self, key: Any) -> str:
-        digest = hashlib.sha256(repr(key).encode()).digest()
+        # With numba's version, for what another one has written may not even be readable.
+        digest = hashlib.sha256(repr((self._version, key)).encode()).digest()
         return self._data_name(int.from_bytes(digest[:8]))
 
     def _content(self, key: Any) -> Any:
