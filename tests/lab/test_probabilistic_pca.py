@@ -149,7 +149,8 @@ def test_at_the_optimum_the_linear_encoder_is_the_posterior_and_all_bounds_are_l
 
 
 def test_the_ladder_climbs_from_the_exact_elbo_to_the_exact_log_p(rng, chance):
-    # An encoder that is off by a known divergence: 64 examples, 2000 samples; errors of so many are normal.
+    # An encoder that is off by a known divergence: 64 examples, 2000 samples; errors of so many are normal. What is
+    # 0.02 nats wrong at either end of the ladder is seen.
     low, high = chance.between(norm, comparisons=2)
     x = data(rng, count=64)
     vae, _ = exact_vae(x, 2)
@@ -159,10 +160,11 @@ def test_the_ladder_climbs_from_the_exact_elbo_to_the_exact_log_p(rng, chance):
     divergence = 2 * (np.exp(0.4) - 1 - 0.4) / 2
     # log w = log p(x) − ½ (e^0.4 − 1) |ε|² + ½ · 2 · 0.4: its variance is that of two squares, times ¼ (e^0.4 − 1)²
     error = (np.exp(0.4) - 1) / np.sqrt(64 * 2000)
-    assert (exact - found.bounds[1]).mean() == pytest.approx(divergence, abs=high * error)
-    assert error < divergence / 50
-    off = (found.value - exact).mean() / (np.linalg.norm(found.monte_carlo_error) / 64)
-    assert low < off < high
+    lowest = (exact - found.bounds[1]).mean() - divergence
+    highest, its_error = (found.value - exact).mean(), np.linalg.norm(found.monte_carlo_error) / 64
+    for planted in (-0.02, 0, 0.02):
+        assert (low < (lowest + planted) / error < high) == (planted == 0)
+        assert (low < (highest + planted) / its_error < high) == (planted == 0)
     gaps = [(exact - bound).mean() for bound in found.bounds.values()]
     assert all(wider > closer for wider, closer in itertools.pairwise(gaps))
     assert abs(gaps[-1]) < 0.1 * gaps[0]
