@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from scratchvae.lab.comparison import COTANGENT_SCALES, Problem, check_directions, check_entries
 from scratchvae.lab.complex_step import imaginary_step, why_not_complex
-from scratchvae.lab.finite_differences import Outputs
+from scratchvae.lab.finite_differences import Outputs, measured_noise, power_of_two, step_scale
 from scratchvae.lab.gradient_report import GradientReport, TensorCheck
 from scratchvae.lab.layer import Layer, name_of, named_inputs
 from scratchvae.lab.layer_laws import (
@@ -30,6 +31,7 @@ __all__ = ["check_layer"]
 # A move that changes nothing but what was rounded.
 _LAST_DIGITS = 1e-12
 _MOVES = 5  # in which rounding hardly ever is the same
+_LINES = 2  # along which the noise of the outputs is measured, at five distances
 _ONLY_ROUNDING = "zero but for rounding"
 _UNCONFIRMED = "by the complex step alone, of which differences see nothing"
 
@@ -71,6 +73,7 @@ def check_layer(
         None if why else _quietly(layer.complex_outputs),
         independent=False,
         sizes=_sizes(layer, answer.outputs),
+        noise={name: _noise(layer, name, entry_rng) for name, tensor in layer.point.items() if tensor.size},
     )
     names = plan.names(layer.point)
     work = plan.work(problem, names, entry_rng)
@@ -228,6 +231,30 @@ def _notes(layer: Layer, why: str, tensors: list[TensorCheck], zero: list[str]) 
     if layer.left_alone:
         notes.append(f"not checked, for they have no gradient: {', '.join(layer.left_alone)}")
     return notes
+
+
+def _noise(layer: Layer, name: str, rng: np.random.Generator) -> Outputs:
+    """Of each output, in its shape, while one input moves: the largest along random lines through the point."""
+    tensor = layer.point[name]
+    kept = tensor.copy()
+    unit = power_of_two(min(step_scale(tensor), 1.0) / math.sqrt(tensor.size))
+
+    def along_a_line() -> Outputs:
+        line = unit * rng.choice(
+            [-1.0, 1.0], tensor.shape
+        )  # powers of two, so that x + t is exact, or nearly
+
+        def outputs(t: float) -> Outputs:
+            tensor[...] = kept + t * line
+            try:
+                return layer.outputs()
+            finally:
+                tensor[...] = kept
+
+        return measured_noise(outputs)
+
+    several = [along_a_line() for _ in range(_LINES)]
+    return tuple(np.max(of_output, axis=0) for of_output in zip(*several, strict=True))
 
 
 def _sizes(layer: Layer, outputs: Outputs) -> tuple[int, ...]:

@@ -501,6 +501,49 @@ def test_a_tensor_too_large_for_directions_is_looked_at_in_places(rng):
         assert report.passed == (factor == 2)
 
 
+def cross_entropy(x):
+    """Of classes along the diagonal, as everybody writes it: numbers as large as the logits cancel."""
+    top = x.max(axis=1, keepdims=True)
+    p = np.exp(x - top)
+    total = p.sum(axis=1, keepdims=True)
+    return (np.log(total)[:, 0] + top[:, 0] - np.diag(x)).mean(), p / total
+
+
+def cross_entropy_backward(dy, p):
+    others = p * (1 - np.eye(len(p)))
+    return dy * (others - np.diag(others.sum(axis=1))) / len(p)  # p − 1 would cancel in its turn
+
+
+@pytest.mark.parametrize("margin", [5, 10, 15])
+def test_rounding_within_the_forward_pass_is_not_held_against_the_gradient(margin):
+    for seed in range(5):
+        x = margin * np.eye(5) + np.random.default_rng(seed).standard_normal((5, 5))
+        report = check_gradients(cross_entropy, backward=cross_entropy_backward, inputs=[x], rng=seed)
+        assert report.passed, report
+        wrong = check_gradients(
+            cross_entropy, backward=lambda dy, p: 1.00001 * cross_entropy_backward(dy, p), inputs=[x]
+        )
+        assert not wrong.passed
+
+
+def test_a_zero_is_not_right_because_differences_see_nothing():
+    def vanishing(x):
+        return 1 + 1e-17 * np.sin(x).sum()
+
+    assert check_gradients(vanishing, gradient=lambda x: 1e-17 * np.cos(x), inputs=[np.ones(3)]).passed
+    assert not check_gradients(vanishing, gradient=lambda x: 0 * x, inputs=[np.ones(3)]).passed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_kink_next_to_the_point_is_no_float32(seed):
+    rng = np.random.default_rng(seed)
+    x = np.where(np.arange(12) % 3 == 0, 1e-9, 1.0) * rng.standard_normal(12)
+    report = check_gradients(
+        lambda x: np.maximum(x, 0), backward=lambda dy, x: dy * (x > 0), inputs=[x], rng=seed
+    )
+    assert report.passed, report
+
+
 # --- state ------------------------------------------------------------------------------------------------
 
 
