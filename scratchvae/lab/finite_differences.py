@@ -68,7 +68,8 @@ def measured_noise(outputs: Callable[[float], Outputs]) -> Outputs:
         bends = [_second_differences(outputs, origin, move) for move in _NOISE_MOVES]
         for near, far in pairwise(bends):
             for i, (one, other) in enumerate(zip(near, far, strict=True)):
-                noise[i] = np.fmax(noise[i], one - other / 4)
+                left = one - other / 4
+                noise[i] = np.maximum(noise[i], np.where(np.isfinite(left), left, 0))
     return tuple(noise)
 
 

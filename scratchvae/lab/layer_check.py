@@ -102,11 +102,17 @@ def check_layer(
         notes=notes,
         target=layer.what,
         seed=plan.seed,
-        call=f"check_gradients({name_of(forward)}, {how}={name_of(backward)}, inputs=inputs"
+        call=f"check_gradients({_in_a_call(forward, 'forward')}, {how}={_in_a_call(backward, how)}, inputs=inputs"
         + ("" if cotangent is None else ", cotangent=cotangent")
         + (f", constant={constant!r}" if constant else ""),
         errors=errors,
     )
+
+
+def _in_a_call(function: Callable[..., Any], otherwise: str) -> str:
+    """A name that can be typed: a lambda has none."""
+    name = name_of(function)
+    return name if name.isidentifier() else otherwise
 
 
 def _quietly(function: Callable[[str, np.ndarray], Outputs]) -> Callable[[str, np.ndarray], Outputs]:

@@ -20,12 +20,17 @@ _TINY_MOVE = 2.0**-30
 _LOOKS = 4
 
 
+def _bits(array: np.ndarray) -> bytes:
+    """Of the numbers as float64: a longdouble has bytes that are no part of its number."""
+    return array.astype(np.float64).tobytes()
+
+
 def check_same_outputs(layer: Layer, first: Outputs, second: Outputs) -> None:
     """A ValueError unless two calls gave outputs of the same shapes and bits; any shape."""
     if [output.shape for output in first] != [output.shape for output in second]:
         raise ValueError(f"{layer.what} returns outputs of other shapes when called again; expected the same")
     for one, other in zip(first, second, strict=True):
-        if one.tobytes() != other.tobytes():
+        if _bits(one) != _bits(other):
             raise ValueError(
                 f"{layer.what} is not deterministic: called twice with the same inputs, outputs differ by up to "
                 f"{np.abs(one - other).max():.3g}; pass its noise, or a seed, as an input"
@@ -37,10 +42,10 @@ def check_same_gradients(
 ) -> None:
     """A ValueError unless two calls gave gradients, shapes as of the inputs, of the same bits."""
     for name, gradient in first.items():
-        if name not in second or gradient.tobytes() != second[name].tobytes():
+        if name not in second or _bits(gradient) != _bits(second[name]):
             raise ValueError(
                 f"{layer.back} is not deterministic: called twice with the same arguments, the gradients of {name!r} "
-                "differ; expected the same bits"
+                "differ; expected the same bits (a sum from all calls must begin with zeros each time)"
             )
 
 
@@ -53,7 +58,7 @@ def check_state(
         f"{layer.back} gives another gradient of {name!r} when {layer.what} was called with other numbers in between, "
         f"or {layer.back} before: the cache is changed, or shared between calls; expected each to have its own"
         for name, gradient in found.items()
-        if gradient.tobytes() != right[name].tobytes()
+        if _bits(gradient) != _bits(right[name])
     )
 
 

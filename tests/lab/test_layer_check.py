@@ -595,6 +595,26 @@ def test_what_changes_only_later_is_found(rng):
             check_gradients(forward, backward=backward, inputs=[rng.standard_normal((3, 4))])
 
 
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant == 52, reason="a longdouble is a float64 here")
+def test_a_longdouble_is_told_as_what_it_is(rng):
+    # Its bytes hold some that are no part of its number, and differ from call to call.
+    x = rng.standard_normal((30, 40))
+    for forward, backward in (
+        (lambda x: (np.sin(x).astype(np.longdouble), x), lambda dy, x: dy * np.cos(x)),
+        (lambda x: (np.sin(x), x), lambda dy, x: (dy * np.cos(x)).astype(np.longdouble)),
+    ):
+        report = check_gradients(forward, backward=backward, inputs=[x], max_entries=3)
+        assert not report.passed
+        assert f"{np.dtype(np.longdouble)}" in " ".join(report.problems)
+
+
+def test_what_is_to_be_called_again_has_names_that_can_be_typed():
+    report = check_gradients(
+        lambda x: (np.sin(x), x), backward=lambda dy, x: 2 * dy * np.cos(x), inputs=[np.ones(2)]
+    )
+    compile(report.rerun(report.tensors[0]), "again", "eval")
+
+
 # --- bad input gets a sentence ----------------------------------------------------------------------------
 
 DICE = np.random.default_rng(0)
@@ -773,6 +793,32 @@ BAD = {
         ValueError,
         "cotangent has shape (3,), expected (2,)",
     ),
+    "too few inputs": (
+        refusing(two, inputs=[np.ones(3)]),
+        TypeError,
+        "two takes (x, weight), expected to be called with (x): missing",
+    ),
+    "an argument by keyword alone": (
+        refusing(lambda x, *, eps: (x + eps, None), inputs={"x": np.ones(3), "eps": 1.0}),
+        TypeError,
+        "takes (x, *, eps), expected to be called with (x, eps): too many",
+    ),
+    "a layer that keeps its cache": (
+        refusing(lambda x: 2 * x, lambda dy: 2 * dy),
+        TypeError,
+        "backward takes (dy), expected to be called with (dy, x) … return (y, cache), where cache may be None",
+    ),
+    "two outputs and no cache": (
+        refusing(lambda x: (x, 2 * x), lambda da, db, x: da + 2 * db),
+        TypeError,
+        "expected to be called with (dy, cache) … returns last is the cache",
+    ),
+    "a gradient of fewer arguments": (
+        of_gradient(lambda x, y: (x * y).sum(), lambda x: x, [np.ones(3), np.ones(3)]),
+        TypeError,
+        "gradient takes (x), expected to be called with (x, y)",
+    ),
+    "no entries": (refusing(fine, inputs=[np.ones((0, 3))]), ValueError, "x has no entries"),
     "constant's name": (
         lambda: check_gradients(fine, backward=fine, inputs=[np.ones(2)], constant="noise"),
         ValueError,
