@@ -544,6 +544,20 @@ def test_a_kink_next_to_the_point_is_no_float32(seed):
     assert report.passed, report
 
 
+@pytest.mark.parametrize("least", [15, 20])
+def test_digits_that_cancel_in_backward_are_no_float32(rng, least):
+    def sigmoid(x):
+        s = 1 / (1 + np.exp(-x))
+        return s, s
+
+    x = least + rng.random((3, 4))
+    report = check_gradients(sigmoid, backward=lambda dy, s: dy * s * (1 - s), inputs=[x])
+    assert not report.passed
+    assert "looks like: rounding: numbers cancel in backward" in str(report)
+    twice = check_gradients(sigmoid, backward=lambda dy, s: 2 * dy * s * (1 - s), inputs=[x])
+    assert "rounding: numbers cancel" not in str(twice)
+
+
 # --- state ------------------------------------------------------------------------------------------------
 
 
