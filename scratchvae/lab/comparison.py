@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,6 +47,9 @@ class Problem:
     # Whether the complex step differentiates another program than differences do, so that either must agree.
     independent: bool
     sizes: tuple[int, ...]  # numbers that a wrong constant may be made of
+    noise: Mapping[str, Outputs] = field(
+        default_factory=dict
+    )  # of the outputs, where it was measured, by tensor
 
     def complex_slope(self, name: str, direction: np.ndarray | tuple[int, ...]) -> tuple[float, float]:
         """Derivative and error along a direction (shape as of the tensor), or of the entry with that index."""
@@ -73,7 +76,7 @@ class Problem:
             finally:
                 tensor[place] = kept
 
-        return difference(outputs, self.cotangents, step_scale(tensor), resolution)
+        return difference(outputs, self.cotangents, step_scale(tensor), resolution, self.noise.get(name, ()))
 
 
 @dataclass
@@ -162,7 +165,7 @@ class _Judged:
         scale = self._scale(columns.differences[np.isfinite(error)])
         # Nothing moves, and nothing is expected to: there rounding has nothing to hide.
         still = (columns.left == 0) & (columns.right == 0) & (columns.analytic == 0).all(axis=0)
-        still &= columns.differences == 0
+        still &= (columns.differences == 0) & ((columns.exact == 0) | np.isnan(columns.exact))
         error[still & np.isfinite(error)] = 0
         conclusive = error <= FINITE_DIFFERENCE_TOLERANCE / 2 * scale
         believed = columns.exact_error <= COMPLEX_STEP_TOLERANCE / 2 * self._scale(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-__all__ = ["Difference", "Outputs", "difference", "step_scale"]
+__all__ = ["Difference", "Outputs", "difference", "measured_noise", "power_of_two", "step_scale"]
 
 # What a function gave: one array for each of its outputs.
 Outputs: TypeAlias = tuple[np.ndarray, ...]
@@ -26,6 +27,8 @@ _SMALLEST_STEP = 2.0**-20
 _TRUNCATED = 1e-3
 # What an output is taken to be off by, relative to itself: a few roundings.
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
+# Moves, each four times the one before, up to the smallest step of a difference: what is narrower is noise to it.
+_NOISE_MOVES = tuple(2.0**-30 * 4**k for k in range(6))
 
 
 class Difference(NamedTuple):
@@ -51,11 +54,40 @@ def step_scale(tensor: np.ndarray) -> float:
     return float(np.abs(tensor).max(initial=0)) or 1.0
 
 
+def measured_noise(outputs: Callable[[float], Outputs]) -> Outputs:
+    """How far each output is from smooth along a line, in its shape: rounding that its own size does not tell. (18.10)
+
+    Parameters
+    ----------
+    outputs : callable
+        t to the function's outputs, arrays of any shape, a distance t along a line whose unit is at most 1.
+    """
+    origin = outputs(0.0)
+    noise = [np.zeros(output.shape) for output in origin]
+    with np.errstate(all="ignore"):
+        bends = [_second_differences(outputs, origin, move) for move in _NOISE_MOVES]
+        for near, far in pairwise(bends):
+            for i, (one, other) in enumerate(zip(near, far, strict=True)):
+                left = one - other / 4
+                noise[i] = np.maximum(noise[i], np.where(np.isfinite(left), left, 0))
+    return tuple(noise)
+
+
+def _second_differences(outputs: Callable[[float], Outputs], origin: Outputs, t: float) -> list[np.ndarray]:
+    try:
+        above, below = outputs(t), outputs(-t)
+    except Exception:  # noqa: BLE001 - beyond the end of its domain a stranger's function may raise anything
+        return [np.full(output.shape, np.nan) for output in origin]
+    points = zip(above, origin, below, strict=True)
+    return [np.abs((up - middle) - (middle - down)) for up, middle, down in points]
+
+
 def difference(
     outputs: Callable[[float], Outputs],
     cotangents: Outputs,
     scale: float,
     resolution: float,
+    noise: Outputs = (),
 ) -> Difference:
     """d/dt of ⟨cotangents, outputs(t)⟩ at t = 0, by the largest step whose result half of it confirms. (18.3) (18.6)
 
@@ -73,15 +105,17 @@ def difference(
         Of t, see `step_scale`.
     resolution : float
         An error that is small enough; the search ends there.
+    noise : tuple of ndarray, optional
+        Shapes as of the outputs: what each is off by where that is more than a few roundings, see `measured_noise`.
 
     Returns
     -------
     Difference
         The best found; its error may be larger than the resolution.
     """
-    step = _LARGEST_STEP * _power_of_two(max(scale, 1.0))
-    last = _SMALLEST_STEP * _power_of_two(min(scale, 1.0))
-    line = _Line(outputs, cotangents, last)
+    step = _LARGEST_STEP * power_of_two(max(scale, 1.0))
+    last = _SMALLEST_STEP * power_of_two(min(scale, 1.0))
+    line = _Line(outputs, cotangents, last, noise)
     line.pair(step)
     line.pair(last)
     if not line.has_moved():
@@ -95,7 +129,7 @@ def difference(
     return best._replace(left=found[-1].left, right=found[-1].right)
 
 
-def _power_of_two(scale: float) -> float:
+def power_of_two(scale: float) -> float:
     """Not above scale and not below half of it: with such steps x + h is exact, or nearly."""
     return 2.0 ** math.floor(math.log2(scale))
 
@@ -104,13 +138,18 @@ class _Line:
     """A function along a line; each pair of points is evaluated once."""
 
     def __init__(
-        self, outputs: Callable[[float], Outputs], cotangents: Outputs, smallest_step: float
+        self,
+        outputs: Callable[[float], Outputs],
+        cotangents: Outputs,
+        smallest_step: float,
+        noise: Outputs,
     ) -> None:
         self.outputs = outputs
         self.cotangents = cotangents
         self.smallest_step = smallest_step
         self.pairs: dict[float, _Pair] = {}
         self.origin = outputs(0.0)
+        self.noise = noise or tuple(np.zeros(output.shape) for output in self.origin)
         self.moved = [np.zeros(output.shape, bool) for output in self.origin]
 
     def pair(self, step: float) -> _Pair:
@@ -133,8 +172,9 @@ class _Line:
                 self.moved[i] |= (up != middle) | (down != middle)
                 # Rounding of every output that moves at all: one that stays put by rounding is no more exact for it.
                 largest = np.maximum(np.maximum(np.abs(up), np.abs(down)), np.abs(middle))
-                size += float((np.abs(cotangent) * largest * self.moved[i]).sum())
-        return _Pair(central, bend, _ROUNDING * size / step)
+                off = np.maximum(_ROUNDING * largest, self.noise[i])
+                size += float((np.abs(cotangent) * off * self.moved[i]).sum())
+        return _Pair(central, bend, size / step)
 
     def has_moved(self) -> bool:
         """Whether any output has changed so far."""
@@ -142,8 +182,10 @@ class _Line:
 
     def unseen(self, step: float) -> float:
         """The largest derivative that rounding can hide from this step."""
-        pairs = zip(self.cotangents, self.origin, strict=True)
-        return _ROUNDING * sum(float(np.abs(cotangent * output).sum()) for cotangent, output in pairs) / step
+        total = 0.0
+        for cotangent, output, noise in zip(self.cotangents, self.origin, self.noise, strict=True):
+            total += float((np.abs(cotangent) * np.maximum(_ROUNDING * np.abs(output), noise)).sum())
+        return total / step
 
     def five_point(self, step: float) -> Difference:
         """The 5-point formula with half the step; its distance from that with the whole is its error. (18.6)"""

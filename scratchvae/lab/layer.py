@@ -44,6 +44,20 @@ def _names_of_parameters(function: Callable[..., Any]) -> list[str]:
         return []
 
 
+def _check_call(function: Callable[..., Any], who: str, arguments: Sequence[str], advice: str) -> None:
+    """A TypeError in a sentence where a function does not take so many arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a compiled function does not tell
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{who} takes {signature}, expected to be called with ({', '.join(arguments)}): {error}; {advice}"
+        ) from None
+
+
 def named_inputs(function: Callable[..., Any], inputs: Any) -> dict[str, Any]:
     """Inputs by name: a mapping as it is, a sequence by the names of the function's parameters."""
     names = _names_of_parameters(function)
@@ -106,6 +120,13 @@ class Layer:
             raise ValueError(
                 f"inputs has nothing to differentiate: {', '.join(inputs)} are constant or not floating-point"
             )
+        if not any(tensor.size for tensor in self.point.values()):
+            raise ValueError(
+                f"inputs has nothing to differentiate: {', '.join(self.point)} has no entries; expected at least one"
+            )
+        _check_call(forward, self.what, list(inputs), "inputs has one array for each argument, in order")
+        if scalar:
+            _check_call(backward, self.back, list(inputs), "gradient takes what the function takes")
         self.left_alone = [name for name in self.inputs if name not in self.point]
         self.float32_in_cache: list[str] = []
 
@@ -191,6 +212,7 @@ class Layer:
             returned = self.backward(*lent.values())
         else:
             _, structure, cache = self._taken_apart(self.forward(*lent.values()))
+            self._check_backward(structure)
             if structure is None:
                 returned = self.backward(*lent_cotangents, *lent.values())
             else:
@@ -207,6 +229,16 @@ class Layer:
             if given.tobytes() != kept.tobytes():
                 raise ValueError(f"{self.back} changes the cotangent in place; expected it to leave dy alone")
         return self._by_name(returned)
+
+    def _check_backward(self, structure: _Structure) -> None:
+        if structure is None:
+            arguments = ["dy", *self.inputs]
+            advice = f"or let {self.what} return (y, cache), where cache may be None, for backward(dy, cache)"
+        else:
+            count = len(structure)
+            arguments = [*(["dy"] if count == 1 else [f"dy{i}" for i in range(count)]), "cache"]
+            advice = f"what {self.what} returns last is the cache, which may be None"
+        _check_call(self.backward, self.back, arguments, advice)
 
     def gradients_later(self, cotangents: Outputs, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """As `gradients`, shapes as of the inputs, after forward was called with other numbers, and backward before.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from scratchvae.lab.comparison import COTANGENT_SCALES, Problem, check_directions, check_entries
 from scratchvae.lab.complex_step import imaginary_step, why_not_complex
-from scratchvae.lab.finite_differences import Outputs
+from scratchvae.lab.finite_differences import Outputs, measured_noise, power_of_two, step_scale
 from scratchvae.lab.gradient_report import GradientReport, TensorCheck
 from scratchvae.lab.layer import Layer, name_of, named_inputs
 from scratchvae.lab.layer_laws import (
@@ -30,6 +31,10 @@ __all__ = ["check_layer"]
 # A move that changes nothing but what was rounded.
 _LAST_DIGITS = 1e-12
 _MOVES = 5  # in which rounding hardly ever is the same
+_LINES = 2  # along which the noise of the outputs is measured, at five distances
+# Roundings of numbers no larger than inputs, cotangents and 1 that may add up in a gradient.
+_FEW_ROUNDINGS = 64 * float(np.finfo(np.float64).eps)
+_TIMES_NOISE = 3  # the noise that is seen may be less than the largest
 _ONLY_ROUNDING = "zero but for rounding"
 _UNCONFIRMED = "by the complex step alone, of which differences see nothing"
 
@@ -71,6 +76,11 @@ def check_layer(
         None if why else _quietly(layer.complex_outputs),
         independent=False,
         sizes=_sizes(layer, answer.outputs),
+        noise={
+            name: _noise(layer, name, layer.outputs, entry_rng)
+            for name, tensor in layer.point.items()
+            if tensor.size
+        },
     )
     names = plan.names(layer.point)
     work = plan.work(problem, names, entry_rng)
@@ -81,7 +91,8 @@ def check_layer(
                 check, errors[name] = check_directions(name, problem, work.directions, entry_rng, bar)
             else:
                 check, errors[name] = check_entries(name, problem, work.entries[name], bar, plan.index)
-            tensors.append(_settled(layer, problem, check, cotangents, entry_rng))
+            check = _settled(layer, problem, check, cotangents, entry_rng)
+            tensors.append(_blamed_on_rounding(layer, check, cotangents, entry_rng))
     if not scalar:
         more_than_rounding = [tensor.name for tensor in tensors if tensor.remark != _ONLY_ROUNDING]
         problems += check_linear(layer, cotangents, more_than_rounding, entry_rng)
@@ -99,11 +110,17 @@ def check_layer(
         notes=notes,
         target=layer.what,
         seed=plan.seed,
-        call=f"check_gradients({name_of(forward)}, {how}={name_of(backward)}, inputs=inputs"
+        call=f"check_gradients({_in_a_call(forward, 'forward')}, {how}={_in_a_call(backward, how)}, inputs=inputs"
         + ("" if cotangent is None else ", cotangent=cotangent")
         + (f", constant={constant!r}" if constant else ""),
         errors=errors,
     )
+
+
+def _in_a_call(function: Callable[..., Any], otherwise: str) -> str:
+    """A name that can be typed: a lambda has none."""
+    name = name_of(function)
+    return name if name.isidentifier() else otherwise
 
 
 def _quietly(function: Callable[[str, np.ndarray], Outputs]) -> Callable[[str, np.ndarray], Outputs]:
@@ -228,6 +245,50 @@ def _notes(layer: Layer, why: str, tensors: list[TensorCheck], zero: list[str]) 
     if layer.left_alone:
         notes.append(f"not checked, for they have no gradient: {', '.join(layer.left_alone)}")
     return notes
+
+
+def _noise(layer: Layer, name: str, answers: Callable[[], Outputs], rng: np.random.Generator) -> Outputs:
+    """Of each answer, in its shape, while one input moves: the largest along random lines through the point."""
+    tensor = layer.point[name]
+    kept = tensor.copy()
+    unit = power_of_two(min(step_scale(tensor), 1.0) / math.sqrt(tensor.size))
+
+    def along_a_line() -> Outputs:
+        line = unit * rng.choice(
+            [-1.0, 1.0], tensor.shape
+        )  # powers of two, so that x + t is exact, or nearly
+
+        def moved(t: float) -> Outputs:
+            tensor[...] = kept + t * line
+            try:
+                return answers()
+            finally:
+                tensor[...] = kept
+
+        return measured_noise(moved)
+
+    several = [along_a_line() for _ in range(_LINES)]
+    return tuple(np.max(of_answer, axis=0) for of_answer in zip(*several, strict=True))
+
+
+def _blamed_on_rounding(
+    layer: Layer, check: TensorCheck, cotangents: Outputs, rng: np.random.Generator
+) -> TensorCheck:
+    """A small mistake that is no larger than what float64 leaves of numbers that cancel in backward, as in 1 − s."""
+    right = check.complex_step if check.complex_step is not None else check.finite_difference
+    if check.passed or right is None or len(check.worst_index) != layer.point[check.name].ndim:
+        return check
+    off = abs(check.analytic - right)
+    numbers = max(1.0, *(step_scale(array) for array in layer.point.values()))
+    if off > _FEW_ROUNDINGS * numbers * max(step_scale(u) for u in cotangents):
+        return check
+    (noise,) = _noise(layer, check.name, lambda: (layer.gradients(cotangents)[check.name],), rng)
+    if off > _TIMES_NOISE * noise[check.worst_index]:
+        return check
+    return replace(
+        check,
+        diagnosis="rounding: numbers cancel in backward, as in 1 − s; take another formula, or another point",
+    )
 
 
 def _sizes(layer: Layer, outputs: Outputs) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import pytest
 import sympy
 
 from scratchvae.lab import finite_differences as module
-from scratchvae.lab.finite_differences import difference, step_scale
+from scratchvae.lab.finite_differences import difference, measured_noise, step_scale
 
 X, H = sympy.symbols("x h", real=True)
 # On a general polynomial of degree 7 Taylor expansions end.
@@ -115,6 +115,43 @@ def test_float32_and_float64_are_far_apart_after_a_tiny_move():
         slope = (single[0] - single[1]) / (2 * tiny)
         assert slope == 0 or abs(slope) > 10, "it does not move, or jumps"
         assert abs(slope - np.cos(x)) <= 2.0**-24 / tiny + 1e-6
+
+
+@pytest.mark.equation("18.10")
+def test_what_two_second_differences_leave_is_noise():
+    def second(h):
+        return sympy.expand(F(X + h) - 2 * F(X) + F(X - h))
+
+    left = sympy.expand(second(H) - second(4 * H) / 4)
+    assert [left.coeff(H, power) for power in (0, 1, 3)] == [0, 0, 0]
+    assert sympy.expand(left.coeff(H, 2) + 3 * F(X).diff(X, 2)) == 0
+    # A kink with curved sides, its slopes b and a, and four values that are off by e, each to the worse side.
+    a, b, h, e = sympy.symbols("a b h e", positive=True)
+    kinked = sympy.expand((a + b) * h + 2 * h**2 - ((a + b) * 4 * h + 2 * (4 * h) ** 2) / 4)
+    assert kinked == -6 * h**2
+    assert sympy.expand(4 * e - (-4 * e) / 4) == 5 * e
+
+
+@pytest.mark.parametrize("small", [1e-3, 1e-6, 1e-8])
+def test_rounding_of_large_numbers_that_cancel_is_measured(small):
+    # Each value is a multiple of the rounding of 30: far more than four roundings of itself.
+    def f(t):
+        return (30.0 + small * math.exp(t)) - 30.0
+
+    (noise,) = measured_noise(along(f))
+    assert 2.0**-49 <= noise <= 5 * 2.0**-49
+    found = difference(along(f), ONE, 1.0, 0.0, (noise,))
+    assert abs(found.value - small) <= found.error <= 1e-10
+
+
+@pytest.mark.parametrize(
+    "f",
+    [math.exp, abs, lambda t: 1 + 1e-3 * abs(t), lambda t: math.exp(abs(t - 1e-8))],
+    ids=["smooth", "kink", "small kink", "kink near by"],
+)
+def test_neither_curvature_nor_a_kink_is_taken_for_noise(f):
+    (noise,) = measured_noise(along(f))
+    assert noise <= 5 * 2.0**-52
 
 
 @pytest.mark.equation("18.9")

@@ -501,6 +501,63 @@ def test_a_tensor_too_large_for_directions_is_looked_at_in_places(rng):
         assert report.passed == (factor == 2)
 
 
+def cross_entropy(x):
+    """Of classes along the diagonal, as everybody writes it: numbers as large as the logits cancel."""
+    top = x.max(axis=1, keepdims=True)
+    p = np.exp(x - top)
+    total = p.sum(axis=1, keepdims=True)
+    return (np.log(total)[:, 0] + top[:, 0] - np.diag(x)).mean(), p / total
+
+
+def cross_entropy_backward(dy, p):
+    others = p * (1 - np.eye(len(p)))
+    return dy * (others - np.diag(others.sum(axis=1))) / len(p)  # p − 1 would cancel in its turn
+
+
+@pytest.mark.parametrize("margin", [5, 10, 15])
+def test_rounding_within_the_forward_pass_is_not_held_against_the_gradient(margin):
+    for seed in range(5):
+        x = margin * np.eye(5) + np.random.default_rng(seed).standard_normal((5, 5))
+        report = check_gradients(cross_entropy, backward=cross_entropy_backward, inputs=[x], rng=seed)
+        assert report.passed, report
+        wrong = check_gradients(
+            cross_entropy, backward=lambda dy, p: 1.00001 * cross_entropy_backward(dy, p), inputs=[x]
+        )
+        assert not wrong.passed
+
+
+def test_a_zero_is_not_right_because_differences_see_nothing():
+    def vanishing(x):
+        return 1 + 1e-17 * np.sin(x).sum()
+
+    assert check_gradients(vanishing, gradient=lambda x: 1e-17 * np.cos(x), inputs=[np.ones(3)]).passed
+    assert not check_gradients(vanishing, gradient=lambda x: 0 * x, inputs=[np.ones(3)]).passed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_kink_next_to_the_point_is_no_float32(seed):
+    rng = np.random.default_rng(seed)
+    x = np.where(np.arange(12) % 3 == 0, 1e-9, 1.0) * rng.standard_normal(12)
+    report = check_gradients(
+        lambda x: np.maximum(x, 0), backward=lambda dy, x: dy * (x > 0), inputs=[x], rng=seed
+    )
+    assert report.passed, report
+
+
+@pytest.mark.parametrize("least", [15, 20])
+def test_digits_that_cancel_in_backward_are_no_float32(rng, least):
+    def sigmoid(x):
+        s = 1 / (1 + np.exp(-x))
+        return s, s
+
+    x = least + rng.random((3, 4))
+    report = check_gradients(sigmoid, backward=lambda dy, s: dy * s * (1 - s), inputs=[x])
+    assert not report.passed
+    assert "looks like: rounding: numbers cancel in backward" in str(report)
+    twice = check_gradients(sigmoid, backward=lambda dy, s: 2 * dy * s * (1 - s), inputs=[x])
+    assert "rounding: numbers cancel" not in str(twice)
+
+
 # --- state ------------------------------------------------------------------------------------------------
 
 
@@ -550,6 +607,26 @@ def test_what_changes_only_later_is_found(rng):
     for forward, backward in ((lambda x: (np.sin(x), x), later), (noisy, lambda dy, x: dy * np.cos(x))):
         with pytest.raises(ValueError, match="is not deterministic"):
             check_gradients(forward, backward=backward, inputs=[rng.standard_normal((3, 4))])
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant == 52, reason="a longdouble is a float64 here")
+def test_a_longdouble_is_told_as_what_it_is(rng):
+    # Its bytes hold some that are no part of its number, and differ from call to call.
+    x = rng.standard_normal((30, 40))
+    for forward, backward in (
+        (lambda x: (np.sin(x).astype(np.longdouble), x), lambda dy, x: dy * np.cos(x)),
+        (lambda x: (np.sin(x), x), lambda dy, x: (dy * np.cos(x)).astype(np.longdouble)),
+    ):
+        report = check_gradients(forward, backward=backward, inputs=[x], max_entries=3)
+        assert not report.passed
+        assert f"{np.dtype(np.longdouble)}" in " ".join(report.problems)
+
+
+def test_what_is_to_be_called_again_has_names_that_can_be_typed():
+    report = check_gradients(
+        lambda x: (np.sin(x), x), backward=lambda dy, x: 2 * dy * np.cos(x), inputs=[np.ones(2)]
+    )
+    compile(report.rerun(report.tensors[0]), "again", "eval")
 
 
 # --- bad input gets a sentence ----------------------------------------------------------------------------
@@ -730,6 +807,32 @@ BAD = {
         ValueError,
         "cotangent has shape (3,), expected (2,)",
     ),
+    "too few inputs": (
+        refusing(two, inputs=[np.ones(3)]),
+        TypeError,
+        "two takes (x, weight), expected to be called with (x): missing",
+    ),
+    "an argument by keyword alone": (
+        refusing(lambda x, *, eps: (x + eps, None), inputs={"x": np.ones(3), "eps": 1.0}),
+        TypeError,
+        "takes (x, *, eps), expected to be called with (x, eps): too many",
+    ),
+    "a layer that keeps its cache": (
+        refusing(lambda x: 2 * x, lambda dy: 2 * dy),
+        TypeError,
+        "backward takes (dy), expected to be called with (dy, x) … return (y, cache), where cache may be None",
+    ),
+    "two outputs and no cache": (
+        refusing(lambda x: (x, 2 * x), lambda da, db, x: da + 2 * db),
+        TypeError,
+        "expected to be called with (dy, cache) … returns last is the cache",
+    ),
+    "a gradient of fewer arguments": (
+        of_gradient(lambda x, y: (x * y).sum(), lambda x: x, [np.ones(3), np.ones(3)]),
+        TypeError,
+        "gradient takes (x), expected to be called with (x, y)",
+    ),
+    "no entries": (refusing(fine, inputs=[np.ones((0, 3))]), ValueError, "x has no entries"),
     "constant's name": (
         lambda: check_gradients(fine, backward=fine, inputs=[np.ones(2)], constant="noise"),
         ValueError,
