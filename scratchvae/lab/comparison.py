@@ -47,9 +47,8 @@ class Problem:
     # Whether the complex step differentiates another program than differences do, so that either must agree.
     independent: bool
     sizes: tuple[int, ...]  # numbers that a wrong constant may be made of
-    noise: Mapping[str, Outputs] = field(
-        default_factory=dict
-    )  # of the outputs, where it was measured, by tensor
+    # Of the outputs, by the tensor that moves, where it was measured.
+    noise: Mapping[str, Outputs] = field(default_factory=dict)
 
     def complex_slope(self, name: str, direction: np.ndarray | tuple[int, ...]) -> tuple[float, float]:
         """Derivative and error along a direction (shape as of the tensor), or of the entry with that index."""

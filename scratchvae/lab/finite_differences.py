@@ -115,7 +115,7 @@ def difference(
     """
     step = _LARGEST_STEP * power_of_two(max(scale, 1.0))
     last = _SMALLEST_STEP * power_of_two(min(scale, 1.0))
-    line = _Line(outputs, cotangents, last, noise)
+    line = _Line(outputs, cotangents, last, scale, noise)
     line.pair(step)
     line.pair(last)
     if not line.has_moved():
@@ -142,6 +142,7 @@ class _Line:
         outputs: Callable[[float], Outputs],
         cotangents: Outputs,
         smallest_step: float,
+        scale: float,
         noise: Outputs,
     ) -> None:
         self.outputs = outputs
@@ -151,6 +152,9 @@ class _Line:
         self.origin = outputs(0.0)
         self.noise = noise or tuple(np.zeros(output.shape) for output in self.origin)
         self.moved = [np.zeros(output.shape, bool) for output in self.origin]
+        # What rounding may swallow where nothing moves: an output may be a difference of numbers as large as those
+        # that go in.
+        self.hidden = _ROUNDING * scale * max(float(np.abs(u).max(initial=0)) for u in cotangents)
 
     def pair(self, step: float) -> _Pair:
         if step not in self.pairs:
@@ -164,17 +168,20 @@ class _Line:
             except Exception:  # noqa: BLE001 - beyond the end of its domain a stranger's function may raise anything
                 return _Pair(math.nan, math.nan, math.inf)
             central = bend = size = 0.0
+            moves = False
             for i, (up, middle, down, cotangent) in enumerate(
                 zip(above, self.origin, below, self.cotangents, strict=True)
             ):
                 central += float((cotangent * (up - down)).sum()) / (2 * step)
                 bend += float((cotangent * ((up - middle) - (middle - down))).sum()) / step
-                self.moved[i] |= (up != middle) | (down != middle)
+                moved = (up != middle) | (down != middle)
+                self.moved[i] |= moved
+                moves |= bool(moved.any())
                 # Rounding of every output that moves at all: one that stays put by rounding is no more exact for it.
                 largest = np.maximum(np.maximum(np.abs(up), np.abs(down)), np.abs(middle))
                 off = np.maximum(_ROUNDING * largest, self.noise[i])
                 size += float((np.abs(cotangent) * off * self.moved[i]).sum())
-        return _Pair(central, bend, size / step)
+        return _Pair(central, bend, (size if moves else max(size, self.hidden)) / step)
 
     def has_moved(self) -> bool:
         """Whether any output has changed so far."""
@@ -185,7 +192,7 @@ class _Line:
         total = 0.0
         for cotangent, output, noise in zip(self.cotangents, self.origin, self.noise, strict=True):
             total += float((np.abs(cotangent) * np.maximum(_ROUNDING * np.abs(output), noise)).sum())
-        return total / step
+        return max(total, self.hidden) / step
 
     def five_point(self, step: float) -> Difference:
         """The 5-point formula with half the step; its distance from that with the whole is its error. (18.6)"""

@@ -92,7 +92,7 @@ def check_layer(
             else:
                 check, errors[name] = check_entries(name, problem, work.entries[name], bar, plan.index)
             check = _settled(layer, problem, check, cotangents, entry_rng)
-            tensors.append(_blamed_on_rounding(layer, check, cotangents, entry_rng))
+            tensors.append(_blamed_on_rounding(layer, problem, check, cotangents, entry_rng))
     if not scalar:
         more_than_rounding = [tensor.name for tensor in tensors if tensor.remark != _ONLY_ROUNDING]
         problems += check_linear(layer, cotangents, more_than_rounding, entry_rng)
@@ -272,9 +272,12 @@ def _noise(layer: Layer, name: str, answers: Callable[[], Outputs], rng: np.rand
 
 
 def _blamed_on_rounding(
-    layer: Layer, check: TensorCheck, cotangents: Outputs, rng: np.random.Generator
+    layer: Layer, problem: Problem, check: TensorCheck, cotangents: Outputs, rng: np.random.Generator
 ) -> TensorCheck:
-    """A small mistake that is no larger than what float64 leaves of numbers that cancel in backward, as in 1 − s."""
+    """A mistake that is no larger than what float64 leaves where numbers cancel.
+
+    If they do in forward, as in log Σ eˣ − x, the oracle is off as well and cannot judge; or in backward, as in 1 − s.
+    """
     right = check.complex_step if check.complex_step is not None else check.finite_difference
     if check.passed or right is None or len(check.worst_index) != layer.point[check.name].ndim:
         return check
@@ -282,6 +285,14 @@ def _blamed_on_rounding(
     numbers = max(1.0, *(step_scale(array) for array in layer.point.values()))
     if off > _FEW_ROUNDINGS * numbers * max(step_scale(u) for u in cotangents):
         return check
+
+    def oracle() -> Outputs:
+        if check.complex_step is not None:
+            return (np.asarray(problem.complex_slope(check.name, check.worst_index)[0]),)
+        return (np.asarray(problem.slope(check.name, check.worst_index, 0.0).value),)
+
+    if off <= _TIMES_NOISE * _noise(layer, check.name, oracle, rng)[0]:
+        return replace(check, undecided=check.directions or check.checked, diagnosis="")
     (noise,) = _noise(layer, check.name, lambda: (layer.gradients(cotangents)[check.name],), rng)
     if off > _TIMES_NOISE * noise[check.worst_index]:
         return check

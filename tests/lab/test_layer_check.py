@@ -526,6 +526,20 @@ def test_rounding_within_the_forward_pass_is_not_held_against_the_gradient(margi
         assert not wrong.passed
 
 
+@pytest.mark.parametrize("margin", [20, 25])
+def test_where_the_oracles_round_as_much_nothing_is_called_wrong_to_the_last_digits(margin):
+    # Outputs of 1e-8 and 1e-11, rounded like the logits that they are differences of.
+    x = margin * np.eye(5) + 0.3 * np.random.default_rng(0).standard_normal((5, 5))
+    (check,) = check_gradients(cross_entropy, backward=cross_entropy_backward, inputs=[x], rng=0).tensors
+    assert "exactly zero" not in check.diagnosis
+    assert "factor" not in check.diagnosis
+    assert margin > 20 or "UNDECIDED" in check.verdict
+    (wrong,) = check_gradients(
+        cross_entropy, backward=lambda dy, p: 2 * cross_entropy_backward(dy, p), inputs=[x], rng=0
+    ).tensors
+    assert "WRONG" in wrong.verdict
+
+
 def test_a_zero_is_not_right_because_differences_see_nothing():
     def vanishing(x):
         return 1 + 1e-17 * np.sin(x).sum()
