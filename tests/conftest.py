@@ -127,7 +127,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    cases = len(config.stash[STATISTICAL]) // len(config.getoption("--seeds") or [0])
+    cases = len(config.stash.get(STATISTICAL, [])) // len(config.getoption("--seeds") or [0])
     return ledger.summary(cases) if cases else []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ __all__ = [
     "FINITE_DIFFERENCE_TOLERANCE",
     "GradientReport",
     "TensorCheck",
+    "zeros_tell_little",
 ]
 
 # Largest error of a gradient entry, relative to the largest entry of its tensor; there is no absolute tolerance.
@@ -268,3 +269,13 @@ class GradientReport:
         if not self.judged:
             lines.append("problem: finite differences could judge no tensor: choose another point")
         return lines
+
+
+def zeros_tell_little(tensors: Iterable[TensorCheck], gradients: Mapping[str, np.ndarray]) -> list[str]:
+    """A note on the tensors of any shape that pass with a gradient of nothing but zeros, if there are such."""
+    zero = ", ".join(t.name for t in tensors if t.passed and not t.remark and not gradients[t.name].any())
+    note = (
+        f"the gradient of {zero} is exactly zero everywhere here, as a wrong formula's may be too: check it at another "
+        "point"
+    )
+    return [note] if zero else []

@@ -12,7 +12,7 @@ import numpy as np
 from scratchvae.lab.comparison import COTANGENT_SCALES, Problem, check_directions, check_entries
 from scratchvae.lab.complex_step import imaginary_step, why_not_complex
 from scratchvae.lab.finite_differences import Outputs, measured_noise, power_of_two, step_scale
-from scratchvae.lab.gradient_report import GradientReport, TensorCheck
+from scratchvae.lab.gradient_report import GradientReport, TensorCheck, zeros_tell_little
 from scratchvae.lab.layer import Layer, name_of, named_inputs
 from scratchvae.lab.layer_laws import (
     check_linear,
@@ -99,8 +99,7 @@ def check_layer(
         problems += check_state(layer, cotangents, raw[1.0], entry_rng)
     check_same_outputs(layer, answer.outputs, layer.answer().outputs)
     check_same_gradients(layer, raw[1.0], layer.gradients(cotangents))
-    zero = [t.name for t in tensors if t.passed and not t.remark and not raw[1.0][t.name].any()]
-    notes = (*work.notes, *_notes(layer, why, tensors, zero))
+    notes = (*work.notes, *_notes(layer, why, tensors), *zeros_tell_little(tensors, raw[1.0]))
     how = "gradient" if scalar else "backward"
     return GradientReport(
         tuple(tensors),
@@ -210,7 +209,7 @@ def _settled(
     )
 
 
-def _notes(layer: Layer, why: str, tensors: list[TensorCheck], zero: list[str]) -> list[str]:
+def _notes(layer: Layer, why: str, tensors: list[TensorCheck]) -> list[str]:
     notes = []
     undecided = sum(tensor.undecided for tensor in tensors)
     if undecided:
@@ -234,11 +233,6 @@ def _notes(layer: Layer, why: str, tensors: list[TensorCheck], zero: list[str]) 
         notes.append(
             f"the complex step is not used for {', '.join(unconfirmed)}: differences are too inexact there to confirm "
             "it; choose a point further from the edge of the domain, or from where the gradient vanishes"
-        )
-    if zero:
-        notes.append(
-            f"the gradient of {', '.join(zero)} is exactly zero everywhere here, as a wrong formula's may be too: "
-            "check it at another point"
         )
     if empty := [name for name, tensor in layer.point.items() if not tensor.size]:
         notes.append(f"not checked, for they have no entries: {', '.join(empty)}")

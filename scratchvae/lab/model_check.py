@@ -12,7 +12,12 @@ from scratchvae.lab.comparison import COTANGENT_SCALES, Problem, check_direction
 from scratchvae.lab.complex_step import IMAGINARY_STEP
 from scratchvae.lab.diagnosis import describe_batches
 from scratchvae.lab.forward_oracle import autoencoder_loss, vae_loss
-from scratchvae.lab.gradient_report import COMPLEX_STEP_TOLERANCE, GradientReport, TensorCheck
+from scratchvae.lab.gradient_report import (
+    COMPLEX_STEP_TOLERANCE,
+    GradientReport,
+    TensorCheck,
+    zeros_tell_little,
+)
 from scratchvae.lab.plan import Plan
 from scratchvae.models.autoencoder import Autoencoder
 from scratchvae.models.vae import VAE
@@ -87,7 +92,7 @@ def check_model(
         loss_error,
         same,
         problems,
-        work.notes,
+        (*work.notes, *zeros_tell_little(tensors, next(iter(loss.ways.values())))),
         target=f"{'a' if isinstance(model, VAE) else 'an'} {type(model).__name__} with {model.theta.size:,} parameters",
         seed=plan.seed,
         call=f"check_gradients(model{', x' if given else ''}{_settings(batch_size, num_samples)}",

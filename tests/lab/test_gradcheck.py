@@ -130,6 +130,16 @@ def test_given_data_is_used(rng):
     assert first.complex_step_error == 0 == first.analytic, "no input, no gradient: exactly zero"
 
 
+def test_a_gradient_of_nothing_but_zeros_is_told():
+    # Black images, and fresh biases: nothing enters the first layer or the heads.
+    model = VAE(4, (3,), 2, activation="tanh", rng=0)
+    report = check_gradients(model, np.zeros((3, 4)), rng=0)
+    assert report.passed, report
+    zero = "encoder.0.weight, encoder.mean.weight, encoder.log_var.weight is exactly zero everywhere here"
+    assert f"the gradient of {zero}" in str(report)
+    assert "exactly zero everywhere" not in str(check_gradients(model, rng=0))
+
+
 def test_progress_is_reported(rng, capsys, monkeypatch):
     monkeypatch.setattr("scratchvae.training.progress._PATIENCE", -1.0)
     check_gradients(make_case(rng).vae, max_entries=1, progress=True)
