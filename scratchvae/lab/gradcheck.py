@@ -83,7 +83,8 @@ def check_gradients(
         Of a function, in the order in which it takes them, any shape; floating-point ones are converted to float64 and
         checked, others are passed on as they are.
     cotangent : array or tuple of arrays, optional
-        For each output, in its shape; by default random.
+        For each output, in its shape; by default random. Errors are relative to a gradient's largest entry: where one
+        output is a billion times another, check each alone, with zeros for the other.
     constant : iterable of str
         Floating-point inputs that have no gradient.
     batch_size : int
