@@ -3,7 +3,7 @@
     python -m tests.planted
 
 Writes benchmarks/results/planted_bugs.json, from which `python benchmarks/tables.py` makes benchmarks/planted_bugs.md.
-Half a minute.
+About a minute.
 """
 
 from __future__ import annotations
