@@ -32,6 +32,10 @@ __all__ = ["check_layer"]
 _LAST_DIGITS = 1e-12
 _MOVES = 5  # in which rounding hardly ever is the same
 _LINES = 2  # along which the noise of the outputs is measured, at five distances
+# The same for the gradient, and for the oracle. Few of their digits may be left, so that it takes larger moves to
+# change one; lines have other units, and pass beside the point: numbers on the grid of roundings look smooth.
+_FARTHER = tuple(32 * 2 ** (k / 8) for k in range(8))
+_BESIDE = 2.0**-20
 # Roundings of numbers no larger than inputs, cotangents and 1 that may add up in a gradient.
 _FEW_ROUNDINGS = 64 * float(np.finfo(np.float64).eps)
 _TIMES_NOISE = 3  # the noise that is seen may be less than the largest
@@ -241,19 +245,21 @@ def _notes(layer: Layer, why: str, tensors: list[TensorCheck]) -> list[str]:
     return notes
 
 
-def _noise(layer: Layer, name: str, answers: Callable[[], Outputs], rng: np.random.Generator) -> Outputs:
-    """Of each answer, in its shape, while one input moves: the largest along random lines through the point."""
+def _noise(
+    layer: Layer, name: str, answers: Callable[[], Outputs], rng: np.random.Generator, farther: bool = False
+) -> Outputs:
+    """Of each answer, in its shape, while one input moves: the largest along random lines, near or farther."""
     tensor = layer.point[name]
     kept = tensor.copy()
     unit = power_of_two(min(step_scale(tensor), 1.0) / math.sqrt(tensor.size))
 
-    def along_a_line() -> Outputs:
-        line = unit * rng.choice(
-            [-1.0, 1.0], tensor.shape
-        )  # powers of two, so that x + t is exact, or nearly
+    def along_a_line(times: float) -> Outputs:
+        # Through the point, by powers of two: x + t is exact, or nearly.
+        start = kept + _BESIDE * times * unit * rng.uniform(-1, 1, tensor.shape) if farther else kept
+        line = times * unit * rng.choice([-1.0, 1.0], tensor.shape)
 
         def moved(t: float) -> Outputs:
-            tensor[...] = kept + t * line
+            tensor[...] = start + t * line
             try:
                 return answers()
             finally:
@@ -261,7 +267,7 @@ def _noise(layer: Layer, name: str, answers: Callable[[], Outputs], rng: np.rand
 
         return measured_noise(moved)
 
-    several = [along_a_line() for _ in range(_LINES)]
+    several = [along_a_line(times) for times in (_FARTHER if farther else (1.0,) * _LINES)]
     return tuple(np.max(of_answer, axis=0) for of_answer in zip(*several, strict=True))
 
 
@@ -285,10 +291,10 @@ def _blamed_on_rounding(
             return (np.asarray(problem.complex_slope(check.name, check.worst_index)[0]),)
         return (np.asarray(problem.slope(check.name, check.worst_index, 0.0).value),)
 
-    if off <= _TIMES_NOISE * _noise(layer, check.name, oracle, rng)[0]:
+    if off <= _TIMES_NOISE * _noise(layer, check.name, oracle, rng, farther=True)[0]:
         return replace(check, undecided=check.directions or check.checked, diagnosis="")
-    (noise,) = _noise(layer, check.name, lambda: (layer.gradients(cotangents)[check.name],), rng)
-    if off > _TIMES_NOISE * noise[check.worst_index]:
+    ours = _noise(layer, check.name, lambda: (layer.gradients(cotangents)[check.name],), rng, farther=True)
+    if off > _TIMES_NOISE * ours[0][check.worst_index]:
         return check
     return replace(
         check,
