@@ -26,6 +26,9 @@ _SHARPEST = 1e-10
 _MARGIN = 10
 # So many times its estimated error a difference may be off, and what is further away from it is wrong.
 _FURTHEST = 3
+# The error of a difference, if all of it is rounding, in units of that of its smallest step: 1 for itself, 2¼ for what
+# its steps disagree by, 5 for the bend, 1½ for its distance from the nearest pair. (18.3) (18.7)
+_ALL_ROUNDINGS = 9.75
 # A complex step is confirmed by a difference that knows a tenth of it, if none contradicts: where it fails, it fails
 # by a whole term. (19.4)
 _KNOWN = 0.1
@@ -199,7 +202,7 @@ class _Judged:
     def _zeros(self) -> np.ndarray:
         """Entries that gradient and complex step call exactly zero, and differences zero but for their rounding."""
         columns = self.columns
-        flat = columns.difference_error <= _FURTHEST * columns.rounding
+        flat = columns.difference_error <= _ALL_ROUNDINGS * columns.rounding
         flat &= np.abs(columns.differences) <= _FURTHEST * columns.rounding
         nothing = (columns.analytic == 0).all(axis=0)
         return (
@@ -253,9 +256,10 @@ class _Judged:
     def beneath_rounding(self) -> bool:
         """Whether differences, which have looked everywhere, found nothing but rounding."""
         columns = self.columns
-        most = _FURTHEST * columns.rounding
-        seen = np.abs(np.vstack([columns.differences, columns.difference_error, *columns.analytic]))
-        return not self.independent and bool((seen <= most).all())
+        seen = np.abs(np.vstack([columns.differences, *columns.analytic]))
+        beneath = (seen <= _FURTHEST * columns.rounding).all(axis=0)
+        beneath &= columns.difference_error <= _ALL_ROUNDINGS * columns.rounding
+        return not self.independent and bool(beneath.all())
 
     def worst(self) -> tuple[int, int]:
         """Way and number of the entry that is furthest off."""
