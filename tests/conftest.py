@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -28,6 +29,10 @@ from tests import ledger
 
 # Before matplotlib is imported, here or in a subprocess: pictures go to files, no screen is needed.
 os.environ["MPLBACKEND"] = "Agg"
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # With reference kernels nothing may need numba, so here it cannot be imported. Tests of the compiled kernels
 # begin with pytest.importorskip("numba").
