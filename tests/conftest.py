@@ -4,8 +4,9 @@
 other, once for each seed, seed by seed. A test that fails there as `test_x[case-seed17]` is run alone by
 `--seed 17 -k ...`, or by its name with `--seeds 17`.
 
-The whole suite takes as many processes as there are cores where pytest-xdist is installed, as it is with the `test`
-extra; `pytest -n 0` takes one. A file, a test or `--seeds` takes one, so that it starts at once and a debugger works.
+The whole suite takes a process for each core, and at most four, where pytest-xdist is installed, as it is with the
+`test` extra; `pytest -n 0` takes one. A file, a test, `-s` or `--seeds` takes one, so that it starts at once and a
+debugger works.
 """
 
 from __future__ import annotations

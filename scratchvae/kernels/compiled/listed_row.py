@@ -10,6 +10,7 @@ loop in the compiler's intermediate language, for the same reason. (10.8) (11.3)
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,18 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-from scratchvae.kernels.compiled.tile import _CONTRACT, _INDEX, VECTOR_BYTES, _broadcast, _bytes_of
+from scratchvae.kernels.compiled.tile import (
+    _CONTRACT,
+    _INDEX,
+    VECTOR_BYTES,
+    _broadcast,
+    _bytes_of,
+    _carried,
+)
 
 __all__ = [
     "STEPS",
     "accumulate_listed_row",
-    "accumulate_listed_squares",
     "copy_panel",
     "new_panel",
     "panel_of",
@@ -83,8 +90,9 @@ def accumulate_listed_row(
     b_step: Any,
     start: Any,
     out: Any,
+    squares: Any,
 ) -> Any:
-    """out[j] += Σ_k a[k] b[k, j] for listed k and a row of columns j. (10.8)
+    """out[j] += Σ_k a[k] b[k, j] for listed k and a row of columns j; squares[j] += Σ_k (a[k] b[k, j])². (10.8) (11.3)
 
     Parameters
     ----------
@@ -101,29 +109,9 @@ def accumulate_listed_row(
         Of one dtype, C-contiguous; the columns of b stand side by side.
     a_start, a_step, b_step, start : int
         Where a[0] stands, from a[k] to a[k + 1], from b[k, j] to b[k + 1, j], and where the row of the sums starts.
+    squares : ndarray or None
+        As `out`; None if they are not wanted.
     """
-    i = types.int64
-    return types.void(i, i, steps, i, i, a, i, i, b, i, i, out), _generate
-
-
-@intrinsic
-def accumulate_listed_squares(
-    typing_context: Any,
-    vectors: Any,
-    last: Any,
-    steps: Any,
-    first_step: Any,
-    num_steps: Any,
-    a: Any,
-    a_start: Any,
-    a_step: Any,
-    b: Any,
-    b_step: Any,
-    start: Any,
-    out: Any,
-    squares: Any,
-) -> Any:
-    """The same, and squares[j] += Σ_k (a[k] b[k, j])², whose row starts where that of `out` does. (11.3)"""
     i = types.int64
     return types.void(i, i, steps, i, i, a, i, i, b, i, i, out, squares), _generate
 
@@ -135,10 +123,11 @@ def _generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: An
         array = context.make_array(signature.args[index])(context, builder, arguments[index])
         return builder.gep(array.data, [start])
 
-    vectors, last, _, first_step, count, _, a_start, a_step, _, b_step, start, *results = arguments
+    vectors, last, _, first_step, count, _, a_start, a_step, _, b_step, start, *_ = arguments
+    results = [11] if signature.args[12] == types.none else [11, 12]
     b_first = pointer(8, ir.Constant(_INDEX, 0))
     factors = pointer(2, first_step), count, pointer(5, a_start), a_step, b_first, b_step
-    sums = [pointer(11 + result, start) for result in range(len(results))]
+    sums = [pointer(result, start) for result in results]
     done = builder.append_basic_block("done")
     choice = builder.switch(vectors, done)
     for number in range(1, ROW_WIDTH + 1):
@@ -177,11 +166,7 @@ def _emit_row(
     # One step: a number of a, the vectors of a row of b; each product is added to the sum, and its square to the other.
     builder.position_at_end(loop)
 
-    def carried(before: ir.Value) -> ir.Value:
-        value = builder.phi(before.type)
-        value.add_incoming(before, entry)
-        return value
-
+    carried = partial(_carried, builder, entry)
     left, step = carried(count), carried(steps)
     now = [[carried(value) for value in row] for row in loaded]
     k = builder.sext(builder.load(step), _INDEX)

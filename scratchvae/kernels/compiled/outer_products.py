@@ -14,7 +14,7 @@ import numpy as np
 from scratchvae.kernels.compiled.arrays import give_back, plain
 from scratchvae.kernels.compiled.listed_row import (
     STEPS,
-    accumulate_listed_squares,
+    accumulate_listed_row,
     copy_panel,
     new_panel,
     panel_of,
@@ -69,7 +69,7 @@ def _add_outer_products(
             copy_panel(d, row, stop, column, after, panel)
             for unit in range(begin, end):
                 if steps[unit - begin, 0]:
-                    accumulate_listed_squares(
+                    accumulate_listed_row(
                         vectors,
                         after - column - VECTOR_BYTES // d.itemsize,
                         lists,

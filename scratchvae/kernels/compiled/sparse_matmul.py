@@ -161,4 +161,5 @@ def multiply_listed_rows(left: Any, right: Any, out: Any, part: Any) -> None:
                             panel.shape[1],
                             i * columns + first + column,
                             sums,
+                            None,  # no squares
                         )

@@ -11,6 +11,7 @@ language is written out: a loop of a few dozen instructions. Derived in `derivat
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from llvmlite import binding, ir
@@ -227,11 +228,7 @@ def _emit_tile(builder: ir.IRBuilder, width: int, reduction: _Reduction) -> None
     # One step of the reduction: a few vectors of b, four numbers of a, a multiply-add for each pair of them.
     builder.position_at_end(loop)
 
-    def carried(before: ir.Value) -> ir.Value:
-        value = builder.phi(before.type)
-        value.add_incoming(before, entry)
-        return value
-
+    carried = partial(_carried, builder, entry)
     left, sums = carried(count), tile_of(lambda row, v: carried(first[row][v]))
     if steps is None:
         b_now, a_now = carried(b_row), [carried(pointer) for pointer in a_rows]
@@ -269,6 +266,13 @@ def _emit_tile(builder: ir.IRBuilder, width: int, reduction: _Reduction) -> None
 
 def _bytes_of(scalar: ir.Type) -> int:
     return 4 if isinstance(scalar, ir.FloatType) else 8
+
+
+def _carried(builder: ir.IRBuilder, entry: Any, before: ir.Value) -> ir.Value:
+    """Return what a loop takes round: at first, from the block `entry`, the value before it."""
+    value = builder.phi(before.type)
+    value.add_incoming(before, entry)
+    return value
 
 
 def _broadcast(builder: ir.IRBuilder, value: ir.Value, kind: ir.VectorType) -> ir.Value:
